@@ -1,0 +1,43 @@
+"""What can go wrong, said in two sentences: what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+
+class ModelkitError(Exception):
+    """A wrong usage, or a file, model or data that can't be used. The command line prints both sentences and exits with 2.
+
+    `what` says what is wrong (naming the file, layer or option), `fix` says what to do.
+    """
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(f"{what} {fix}")
+        self.what = what
+        self.fix = fix
+
+
+class ModelkitWarning(UserWarning):
+    """Something the user should know and can change; the message says what to change. Reports collect these."""
+
+
+class SkippedWarning(ModelkitWarning):
+    """Part of the model was left alone."""
+
+
+class AccuracyWarning(ModelkitWarning):
+    """The result's outputs are far from the original's."""
+
+
+class SizeWarning(ModelkitWarning):
+    """The result is not smaller than its input."""
+
+
+class SpeedWarning(ModelkitWarning):
+    """The result is not expected to be faster, or was measured not to be."""
+
+
+class NoiseWarning(ModelkitWarning):
+    """The machine or the set-up makes the measurement less certain."""
+
+
+class InputWarning(ModelkitWarning):
+    """The file or the data left something open, and this is what was assumed."""

@@ -1,0 +1,94 @@
+"""What a format adapter gives: the neutral graph of a model, and the few operations that change it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from .forms import Array, DynamicGrid, Grid, WeightForm
+from .graph import Graph
+
+Feeds = Mapping[str, Array]  # input name → array, the batch first
+
+
+@dataclass(frozen=True)
+class EdgeGrid:
+    """An activation put on a grid: a quantise/dequantise pair behind `edge`, read by the nodes named in `readers` (the others,
+    and the model's outputs, read the raw value); None: everything reads the quantised value, model outputs too."""
+
+    grid: Grid
+    readers: frozenset[str] | None = None
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How raw uint8 images become the model's input: x = (raw · scale − mean) / std, mean and std per channel."""
+
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+
+@dataclass
+class Provenance:
+    """What travels inside the file: the passes that made it, the forms of its layers, and its preprocessing."""
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    forms: dict[str, str] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
+
+
+class Model(Protocol):
+    """An opened model. Changing methods act at once, and `graph` then shows the changed model."""
+
+    path: Path
+    format: str  # "onnx", "pt2", "torchscript", "module", "state_dict"
+    provenance: Provenance
+
+    @property
+    def family(self) -> str:
+        """ "onnx" or "torch": which output format the model stays in when OUT is not given."""
+        ...
+
+    @property
+    def graph(self) -> Graph: ...
+
+    def files(self) -> list[Path]:
+        """Every file that the model at `path` needs: external data and shards too."""
+        ...
+
+    def parameter(self, node: str, role: str) -> Array | None:
+        """A parameter decoded to a dense array in the neutral layout; None if the node has none in that role."""
+        ...
+
+    def set_parameter(self, node: str, role: str, form: WeightForm, activation: DynamicGrid | None = None) -> None:
+        """Store a parameter in this form (a new bias may be added this way). `activation` DynamicGrid (linear weights only)
+        also puts the layer's input on a grid found at run time. A weight shared with another node is given its own copy
+        unless that node is set to the same form object. Raises ModelkitError when the form can't be lowered."""
+        ...
+
+    def can_lower(self, node: str, form: WeightForm, activation: DynamicGrid | None = None) -> str | None:
+        """None, or the reason why `set_parameter` would refuse. `form` may hold an empty array: only its description counts."""
+        ...
+
+    def remove(self, node: str) -> None:
+        """Take out a node with one data input and one output (a folded batch norm): its readers read its input."""
+        ...
+
+    def quantize_edges(self, grids: Mapping[str, EdgeGrid]) -> None:
+        """Put activations on grids. Raises ModelkitError for an edge that is not a float tensor."""
+        ...
+
+    def observe(self, batches: Iterable[Feeds], edges: Iterable[str]) -> Iterator[Mapping[str, Array]]:
+        """Run the model batch by batch and give the values of these edges and of the outputs (by edge name) for each."""
+        ...
+
+    def copy(self) -> Model:
+        """A model that can be changed without changing this one. Weights are shared, not copied."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write the model in its own family's format. The caller gives a fresh path; external data is written beside it."""
+        ...
