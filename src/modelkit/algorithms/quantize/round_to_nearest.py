@@ -23,8 +23,8 @@ def round_to_nearest(
 ) -> Quantized:
     """Quantise `weight` (out, in, *kernel), or any shape whose channels are along `axis`, to `bits` bits.
 
-    Symmetric codes are signed and use [−(2^(bits−1) − 1), 2^(bits−1) − 1], at 1 bit less with `reduce_range` (a CPU that adds
-    pairs of u8·s8 products in 16 bits would saturate); asymmetric codes are unsigned and 0 is on the grid. `shrink` (broadcast
+    Symmetric codes are signed and use [−(2^(bits−1) − 1), 2^(bits−1) − 1], or ±2^(bits−2) with `reduce_range` (a CPU that adds
+    two u8·s8 products in 16 bits saturates otherwise: 2 · 255 · 64 < 2^15); asymmetric codes are unsigned and 0 is on the grid. `shrink` (broadcast
     to (channels, groups)) narrows each grid: values outside are clipped.
     """
     rows = _rows(weight, axis)
@@ -42,7 +42,7 @@ def round_to_nearest(
     high = grouped.max(2) * shrink
     low = grouped.min(2) * shrink
     if symmetric:
-        limit = 2 ** (bits - 1 - reduce_range) - 1 if bits > 1 else 1
+        limit = 2 ** (bits - 2) if reduce_range else 2 ** (bits - 1) - 1
         scale = np.maximum(np.abs(low), np.abs(high)) / limit
         zero_point = None
         bottom, top, dtype = -limit, limit, np.int8

@@ -1,0 +1,60 @@
+"""Multiply-accumulates of a model for one sample, counted over the neutral graph.
+
+Counted: linear, convolution, recurrent, matrix products of activations, and the two products of attention. Not counted:
+element-wise work, norms, softmax, look-ups.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from modelkit.core.graph import Graph, Node
+
+
+def node_macs(graph: Graph, node: Node) -> int | None:
+    """Multiply-accumulates of one node; 0 for kinds that are not counted, None where a needed shape is unknown."""
+    if node.kind in ("linear", "conv", "recurrent"):
+        weight = node.parameters.get("weight")
+        if weight is None:
+            return None
+        if node.kind == "recurrent":
+            steps = node.attributes.get("steps")
+            return None if steps is None else int(steps) * sum(p.size for r, p in node.parameters.items() if r.startswith("weight"))
+        # Each output of a linear or convolution takes weight.size / channels products; of a transposed one, each input does.
+        transposed = bool(node.attributes.get("transposed"))
+        shape = graph.shape(node.inputs[0] if transposed else node.outputs[0])
+        return None if shape is None else prod(shape) * (weight.size // weight.shape[0])
+    if node.kind == "matmul":
+        if "macs" in node.attributes:
+            return int(node.attributes["macs"])
+        left, out = graph.shape(node.inputs[0]), graph.shape(node.outputs[0])
+        if left is None or out is None:
+            return None
+        inner = left[-2] if node.attributes.get("transpose_left") and len(left) > 1 else left[-1]
+        return prod(out) * inner
+    if node.kind == "attention":
+        if "macs" in node.attributes:
+            return int(node.attributes["macs"])
+        query, key, value = (graph.shape(edge) for edge in node.inputs[:3])
+        if query is None or key is None or value is None:
+            return None
+        return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+    return 0
+
+
+def total_macs(graph: Graph) -> int | None:
+    """The sum over all nodes; None when any counted node's is unknown. A fixed batch in the file is divided out."""
+    counts = [node_macs(graph, node) for node in graph.nodes]
+    if any(count is None for count in counts):
+        return None
+    return sum(count for count in counts if count is not None) // fixed_batch(graph)
+
+
+def fixed_batch(graph: Graph) -> int:
+    """The batch size that the file fixes: the first dimension when every input and output has the same number there; else 1."""
+    firsts = {spec.dims[0] if spec.dims else 1 for spec in graph.inputs}
+    outputs = {(graph.shape(edge) or (None,))[0] for edge in graph.outputs}
+    if len(firsts) == 1 and firsts == outputs:
+        size = next(iter(firsts))
+        return size if isinstance(size, int) and size > 0 else 1
+    return 1

@@ -1,0 +1,75 @@
+"""Made-up inputs that a model can run on, when no data is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from modelkit.core.forms import Array, _dtype
+from modelkit.core.graph import Graph, Input, Node
+
+# What an index passes through unchanged on its way to a table.
+_TRANSPARENT = ("reshape", "concat", "other", "elementwise", "activation")
+
+
+def synthetic_inputs(graph: Graph, batch: int = 1, seed: int = 0, sizes: Mapping[str, int] | None = None) -> dict[str, Array]:
+    """Normal noise for float inputs, valid indices for integers that reach an embedding, ones for other integers and for masks.
+
+    `sizes` binds symbolic dimensions by name; the first symbolic dimension of each input is the batch, others take the size
+    that the graph was opened with.
+    """
+    rng = np.random.default_rng(seed)
+    return {spec.name: _values(graph, spec, concrete_shape(graph, spec, batch, sizes), rng) for spec in graph.inputs}
+
+
+def concrete_shape(graph: Graph, spec: Input, batch: int, sizes: Mapping[str, int] | None = None) -> tuple[int, ...]:
+    """`spec.dims` with numbers for symbols."""
+    known = graph.shape(spec.name) or (1,) * len(spec.dims)
+    return tuple(
+        dim if isinstance(dim, int) else (sizes or {}).get(dim, batch if axis == 0 else known[axis])
+        for axis, dim in enumerate(spec.dims)
+    )
+
+
+def _values(graph: Graph, spec: Input, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    if "float" in spec.dtype:
+        return rng.standard_normal(shape, dtype=np.float32).astype(_dtype(spec.dtype))
+    if spec.dtype == "bool":
+        return np.ones(shape, bool)
+    if spec.dtype == "uint8" and len(shape) > 2:
+        return rng.integers(0, 256, shape, dtype=np.uint8)
+    rows = rows_indexed(graph, spec.name)
+    if rows is None:
+        return np.ones(shape, _dtype(spec.dtype))
+    # Bags start at offsets: those must rise. Everything else may be any row.
+    if _is_offsets(graph, spec.name):
+        return (np.arange(shape[0]) if shape else np.zeros(shape)).astype(_dtype(spec.dtype))
+    return rng.integers(0, rows, shape).astype(_dtype(spec.dtype))
+
+
+def rows_indexed(graph: Graph, edge: str) -> int | None:
+    """The number of rows of the smallest table that `edge` indexes (through reshapes and the like); None if it indexes none."""
+    found: list[int] = []
+    seen: set[str] = set()
+    stack = [edge]
+    while stack:
+        current = stack.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        for node in graph.consumers(current):
+            if node.kind == "embedding":
+                found.append(node.parameters["weight"].shape[0])
+            elif node.kind in _TRANSPARENT and not _compares(node):
+                # Only integers can be indices: a mask that turns into floats is none.
+                stack.extend(out for out in node.outputs if out in graph.edges and graph.edges[out].dtype in ("int64", "int32"))
+    return min(found) if found else None
+
+
+def _compares(node: Node) -> bool:
+    return node.function in ("equal", "less", "greater", "not_equal", "where")
+
+
+def _is_offsets(graph: Graph, edge: str) -> bool:
+    return any(node.attributes.get("offsets") == edge for node in graph.consumers(edge))
