@@ -1,0 +1,192 @@
+"""Quantisation of a whole model: which layers, which grids, in which order. The arithmetic is in `algorithms/quantize`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from .analysis.placement import Placement, place_grids
+from .core.errors import ModelkitError
+from .core.forms import Array, DynamicGrid, Grid, Quantized, WeightForm
+from .core.graph import Node
+from .core.model import EdgeGrid, Feeds, Model
+from .core.passes import Pass
+from .core.selection import Selection
+from .core.targets import Target
+
+Activations = Literal["none", "dynamic", "static"]
+
+
+@dataclass
+class LayerRecord:
+    """What became of one layer, as the report has it."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    form: str
+    bytes_before: int
+    bytes_after: int
+    error: float | None = None
+    skipped: str | None = None
+
+
+@dataclass
+class Plan:
+    """What will be done, settled before any work: the layers with a new form and how their inputs are quantised, and the
+    layers left alone with the reason."""
+
+    static: list[str] = field(default_factory=list)
+    dynamic: list[str] = field(default_factory=list)
+    weight_only: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> list[str]:
+        return [*self.static, *self.dynamic, *self.weight_only]
+
+    def without(self, left: Mapping[str, str]) -> Plan:
+        """The same plan with these layers left alone, each for the given reason."""
+
+        def keep(names: list[str]) -> list[str]:
+            return [name for name in names if name not in left]
+
+        return Plan(keep(self.static), keep(self.dynamic), keep(self.weight_only), {**self.skipped, **left})
+
+
+def make_plan(model: Model, chosen: Pass, activations: Activations, selection: Selection) -> Plan:
+    """Sort the layers. Raises ModelkitError when none can be changed."""
+    plan = Plan()
+    for layer in model.graph.layers():
+        reason = selection.reason(layer.name) or chosen.skip(layer)
+        if reason is None:
+            mode = _mode(layer, activations)
+            reason = model.can_lower(layer.name, _sample_form(chosen), DynamicGrid() if mode == "dynamic" else None)
+        if reason is not None:
+            plan.skipped[layer.name] = reason
+        else:
+            {"static": plan.static, "dynamic": plan.dynamic, "none": plan.weight_only}[mode].append(layer.name)
+    if not plan.changed:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(plan.skipped.items())[:5])
+        raise ModelkitError(
+            f"No layer can be quantised ({reasons or 'the model has no linear, convolution or embedding layer'}).",
+            "See `modelkit inspect` for its layers; widen --only / --ignore if you gave them.",
+        )
+    return plan
+
+
+def _mode(layer: Node, activations: Activations) -> Activations:
+    if layer.kind == "linear":
+        return activations
+    if layer.kind == "conv" and activations == "static" and not layer.attributes.get("transposed"):
+        return "static"
+    return "none"  # no runtime has an integer kernel for it: smaller, not faster
+
+
+def _sample_form(chosen: Pass) -> Quantized:
+    """A form as the pass will make, without values: enough to ask an adapter whether it can lower it."""
+    options = chosen.options if hasattr(chosen, "options") else None
+    symmetric = getattr(options, "is_symmetric", True)
+    codes = np.empty((0, 0), np.int8 if symmetric else np.uint8)
+    zero_point = None if symmetric else np.empty((0, 0), np.uint8)
+    return Quantized(codes, np.empty((0, 0), np.float32), getattr(options, "bits", 8), zero_point, getattr(options, "group", None))
+
+
+def compress_weights(model: Model, chosen: Pass, plan: Plan) -> dict[str, WeightForm]:
+    """The new form of every weight in the plan. Tied weights share one form. Raises ModelkitError for NaN weights."""
+    forms: dict[str, WeightForm] = {}
+    made: dict[tuple[str, ...], WeightForm] = {}
+    for name in plan.changed:
+        layer = model.graph.by_name[name]
+        weight = model.parameter(name, "weight")
+        if weight is None:
+            raise ModelkitError(f"The weight of {name} can't be read.", "Report this with the model: its layer list said otherwise.")
+        if not np.isfinite(weight).all():
+            raise ModelkitError(
+                f"The weight of {name} holds NaN or infinity.", "Repair the model, or leave the layer out with --ignore."
+            )
+        key = (*layer.parameters["weight"].stored, str(weight.shape))
+        if key not in made or not layer.parameters["weight"].stored:
+            made[key] = chosen.compress(layer, weight)
+        forms[name] = made[key]
+    return forms
+
+
+def apply(
+    model: Model, plan: Plan, forms: Mapping[str, WeightForm], grids: Mapping[str, Grid], placement: Placement | None = None
+) -> None:
+    """Rewrite `model` in place: weights, biases of integer layers, activation grids."""
+    if placement is None:
+        placement = place_grids(model.graph, set(plan.static))
+    biases = {name: model.parameter(name, "bias") for name in plan.static}
+    for name in plan.changed:
+        form = forms[name]
+        if name in plan.static and isinstance(form, Quantized):
+            grid, bias = grids[placement.input_of[name]], biases[name]
+            if bias is not None:
+                form = _room_for_bias(form, model.parameter(name, "weight"), bias, grid)
+                model.set_parameter(name, "bias", _integer_bias(bias, form, grid))
+        model.set_parameter(name, "weight", form, DynamicGrid() if name in plan.dynamic else None)
+    model.quantize_edges({edge: EdgeGrid(grids[edge], readers) for edge, readers in placement.readers.items()})
+
+
+def _integer_bias(bias: Array, form: Quantized, grid: Grid) -> Quantized:
+    """Integer kernels add the bias to the int32 sum, so its grid is that of the products: s_x · s_w."""
+    scale = (np.float32(grid.scale) * form.scale).astype(np.float32)
+    scale = np.broadcast_to(scale.reshape(-1, 1), (bias.size, 1)).copy()
+    codes = np.rint(bias.astype(np.float64) / scale[:, 0]).astype(np.int32)
+    return Quantized(codes, scale, 32, dtype=str(bias.dtype))
+
+
+def _room_for_bias(form: Quantized, weight: Array | None, bias: Array, grid: Grid) -> Quantized:
+    """Coarser grids for channels whose weights are so small beside their bias that the bias would leave 31 bits."""
+    needed = np.abs(bias.astype(np.float64)) / grid.scale / 2**30
+    if weight is None or form.group_size is not None or form.per_tensor or (needed <= form.scale[:, 0]).all():
+        return form
+    scale = np.maximum(form.scale, needed[:, None]).astype(np.float32)
+    ratio = form.scale / scale
+    rows = np.rint(form.rows() * ratio).astype(form.codes.dtype)
+    moved = (form.shape[form.axis], *(n for i, n in enumerate(form.shape) if i != form.axis))
+    return dataclasses.replace(form, codes=np.moveaxis(rows.reshape(moved), 0, form.axis), scale=scale)
+
+
+def layer_records(before: Model, after: Model, plan: Plan, forms: Mapping[str, WeightForm]) -> list[LayerRecord]:
+    """One record a layer of the original, changed or skipped."""
+    records = []
+    for layer in before.graph.layers():
+        old = sum(p.bytes for p in layer.parameters.values())
+        shape = layer.parameters["weight"].shape if "weight" in layer.parameters else ()
+        new_layer = after.graph.by_name.get(layer.name)
+        new = sum(p.bytes for p in new_layer.parameters.values()) if new_layer else old
+        form = str(forms[layer.name]) if layer.name in plan.changed else "dense"
+        if layer.name in plan.static or layer.name in plan.dynamic:
+            form += " + u8 activations" if layer.name in plan.static else " + dynamic u8 activations"
+        records.append(LayerRecord(layer.name, layer.kind, shape, form, old, new, skipped=plan.skipped.get(layer.name)))
+    return records
+
+
+def output_errors(before: Model, after: Model, batches: Iterable[Feeds], layers: Iterable[str]) -> dict[str, float]:
+    """‖y − ŷ‖ / ‖y‖ of each layer's output over the batches, each model fed its own earlier layers."""
+    edges = {name: before.graph.by_name[name].outputs[0] for name in layers}
+    edges = {name: edge for name, edge in edges.items() if edge in after.graph.edges}
+    kept = list(batches)
+    off = dict.fromkeys(edges, 0.0)
+    whole = dict.fromkeys(edges, 0.0)
+    wanted = list(dict.fromkeys(edges.values()))
+    for original, changed in zip(before.observe(kept, wanted), after.observe(kept, wanted), strict=True):
+        for name, edge in edges.items():
+            y = original[edge].astype(np.float64)
+            off[name] += float(((changed[edge] - y) ** 2).sum())
+            whole[name] += float((y**2).sum())
+    return {name: float(np.sqrt(off[name] / whole[name])) if whole[name] else 0.0 for name in edges}
+
+
+def weight_error(weight: Array, form: WeightForm) -> float:
+    """‖w − ŵ‖ / ‖w‖."""
+    w = weight.astype(np.float64)
+    norm = float(np.linalg.norm(w))
+    return float(np.linalg.norm(form.decode().astype(np.float64) - w)) / norm if norm else 0.0
