@@ -1,0 +1,106 @@
+"""Writing a result: checked before work starts, written beside its place, read back, run, and only then renamed to OUT."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .core.errors import ModelkitError
+from .core.forms import Array
+from .core.model import Feeds, Model
+
+FAMILIES = {".onnx": "onnx", ".pt2": "torch"}
+_LATER = {".gguf": "GGUF", ".safetensors": "safetensors"}
+_TOLERANCE = 1e-4
+
+
+def output_path(source: Path, family: str, done: str, out: Path | None) -> Path:
+    """OUT, or `<stem>-<done>` beside the input in the input's family. Raises ModelkitError for a format that can't be written."""
+    if out is None:
+        suffix = ".onnx" if family == "onnx" else ".pt2"
+        return source.with_name(f"{source.stem}-{done}{suffix}")
+    if out.suffix.lower() not in FAMILIES:
+        kind = _LATER.get(out.suffix.lower())
+        what = f"{kind} files can't be written by this version." if kind else f"{out} has no extension that names a model format."
+        raise ModelkitError(what, "End OUT in .onnx or .pt2.")
+    return out
+
+
+def check_output(out: Path, inputs: Sequence[Path], needed: int, force: bool) -> None:
+    """Everything about OUT that can fail before work starts. `needed`: bytes that the result may take."""
+    if any(_same(out, file) for file in inputs):
+        raise ModelkitError(f"OUT {out} is the input.", "Give another name with -o.")
+    if out.is_dir():
+        raise ModelkitError(f"OUT {out} is a folder.", "Give a file name that ends in .onnx or .pt2.")
+    if out.exists() and not force:
+        raise ModelkitError(f"{out} exists already.", "Overwrite it with --force, or give another name with -o.")
+    folder = out.parent
+    if not folder.is_dir():
+        raise ModelkitError(f"The folder {folder} does not exist.", "Create it, or give another place with -o.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ModelkitError(f"The folder {folder} can't be written to.", "Change its permissions, or give another place with -o.")
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ModelkitError(f"{folder} has {free >> 20} MiB free, and the result may take {needed >> 20}.", "Free some space, or choose another place with -o.")
+
+
+def publish(model: Model, out: Path, batch: Feeds, trust: bool = False) -> Model:
+    """Write `model`, read the file back, compare its outputs on `batch` with those in memory, move it to OUT.
+
+    What stood at OUT stays unchanged unless all of this succeeds. Returns the model as opened from OUT's file.
+    Raises ModelkitError when the file read back computes something else."""
+    from .models.opening import open_model
+
+    bindings = {name: (str(array.dtype), array.shape) for name, array in batch.items()}
+    expected = outputs_of(model, batch)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+        written = Path(folder) / out.name
+        model.save(written)
+        reread = open_model(written, trust=trust, bindings=bindings)
+        difference = relative_difference(expected, outputs_of(reread, batch))
+        if not difference <= _TOLERANCE:
+            raise ModelkitError(
+                f"The written file computes something else than the model in memory (relative difference {difference:.1e}).",
+                "OUT was not written; report this with the model.",
+            )
+        del reread
+        # The model's own file goes last: until then what stood at OUT is found unchanged.
+        for file in sorted(Path(folder).iterdir(), key=lambda file: file == written):
+            os.replace(file, out.parent / file.name)
+    return open_model(out, trust=trust, bindings=bindings)
+
+
+def outputs_of(model: Model, batch: Feeds) -> list[Array]:
+    values = next(iter(model.observe([batch], [])))
+    return [values[name] for name in model.graph.outputs]
+
+
+def relative_difference(expected: Sequence[Array], found: Sequence[Array]) -> float:
+    """‖a − b‖ / ‖a‖, the worst over the outputs; infinite where shapes or the number of outputs differ."""
+    if len(expected) != len(found) or any(a.shape != b.shape for a, b in zip(expected, found, strict=False)):
+        return float("inf")
+    worst = 0.0
+    for a, b in zip(expected, found, strict=True):
+        if a.dtype.kind not in "fiub" and "float" not in a.dtype.name:  # strings and the like
+            worst = max(worst, 0.0 if (a == b).all() else float("inf"))
+            continue
+        x, y = a.astype(np.float64), b.astype(np.float64)
+        finite = np.isfinite(x)
+        if (finite != np.isfinite(y)).any():
+            return float("inf")
+        norm = float(np.linalg.norm(x[finite]))
+        off = float(np.linalg.norm(x[finite] - y[finite]))
+        worst = max(worst, off / norm if norm else off)
+    return worst
+
+
+def _same(a: Path, b: Path) -> bool:
+    try:
+        return a.resolve() == b.resolve() or (a.exists() and b.exists() and a.samefile(b))
+    except OSError:
+        return False
