@@ -1,0 +1,66 @@
+"""What a model is run on while it is timed, and in which batches its quality is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from modelkit.core.errors import ModelkitError
+from modelkit.core.forms import Array
+from modelkit.core.graph import Graph
+from modelkit.data import Dataset
+
+LARGEST_BATCH = 256
+BATCH_BYTES = 64 << 20  # of the widest activations of a batch
+
+
+def fixed_batch(graph: Graph) -> int | None:
+    """The batch size that the file fixes; None where it is free."""
+    return next((spec.dims[0] for spec in graph.inputs if spec.dims and isinstance(spec.dims[0], int)), None)
+
+
+def check_batch_sizes(names: Sequence[str], graphs: Sequence[Graph], asked: Sequence[int] | None) -> list[int]:
+    """The batch sizes to measure at: those asked for, else the one that a model fixes, else 1."""
+    fixed = {name: size for name, graph in zip(names, graphs, strict=True) if (size := fixed_batch(graph)) is not None}
+    sizes = list(dict.fromkeys(asked or [next(iter(fixed.values()), 1)]))
+    for size in sizes:
+        if size < 1:
+            raise ModelkitError(f"{size} is not a batch size.", "Give --batch-size a whole number from 1, or several as 1,8.")
+        for name, only in fixed.items():
+            if size != only:
+                raise ModelkitError(
+                    f"{name} can only run with a batch size of {only}, not {size}.",
+                    f"Use --batch-size {only}, or export the model with a dynamic batch.",
+                )
+    return sizes
+
+
+def timing_feeds(graph: Graph, batch_size: int, dataset: Dataset | None, seed: int) -> dict[str, Array]:
+    """The first samples of the data (repeated if there are too few), else made-up ones: name → (batch_size, …)."""
+    if dataset is None:
+        from modelkit.analysis.synthetic import synthetic_inputs
+
+        return dict(synthetic_inputs(graph, batch_size, seed))
+    feeds, _, _ = next(iter(dataset.padded_batches(batch_size)))
+    return dict(feeds)
+
+
+def quality_batch_size(graphs: Sequence[Graph]) -> int:
+    """A batch whose activations stay modest in every one of the models, or the one they fix."""
+    for graph in graphs:
+        if (size := fixed_batch(graph)) is not None:
+            return size
+    widest = max(_widest_bytes(graph) for graph in graphs)
+    return int(np.clip(BATCH_BYTES // max(widest, 1), 1, LARGEST_BATCH))
+
+
+def _widest_bytes(graph: Graph) -> int:
+    """Bytes of the largest inputs and outputs of one node, for one sample."""
+    held = {name: prod(edge.shape or ()) * _width(edge.dtype) for name, edge in graph.edges.items()}
+    return max((sum(held.get(name, 0) for name in (*node.inputs, *node.outputs)) for node in graph.nodes), default=0)
+
+
+def _width(dtype: str) -> int:
+    return {"float64": 8, "int64": 8, "float16": 2, "bfloat16": 2, "bool": 1, "int8": 1, "uint8": 1}.get(dtype, 4)

@@ -1,0 +1,170 @@
+"""Measuring models against each other: each in its own process, taking turns in short blocks while the others are stopped."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from modelkit.core.errors import InputWarning, ModelkitError, NoiseWarning
+from modelkit.core.forms import Array
+from modelkit.data import Dataset
+from modelkit.runtimes.choice import choose_runtime, runnable_file
+from modelkit.runtimes.registry import require_runtime
+
+from .cpu import usable_cores
+from .inputs import check_batch_sizes, quality_batch_size, timing_feeds
+from .measurement import Latency, Measurement, Quality, Subject, Throughput
+from .noise import look, noise_before, noise_during, warn
+from .quality import choose_metrics, evaluate, summarise
+from .worker import write_arrays
+from .worker_process import WorkerProcess
+
+Progress = Callable[[str, float], None]  # what is being done, and the part of it that is done
+
+BLOCKS = 20  # per measurement: enough for the block bootstrap, long enough to be worth switching
+LEAST_SAMPLES = 5  # of a model so slow that the time would not allow for more
+WARM_UP_SECONDS = 2.0
+
+
+@dataclass
+class Turns:
+    """A model's worker at one batch size, and what was measured so far: a list of samples (ns per run) for each block."""
+
+    worker: WorkerProcess
+    blocks: list[list[float]] = field(default_factory=list)
+    joules: list[float | None] = field(default_factory=list)
+
+    def take(self, seconds: float, settle: bool) -> None:
+        with self.worker.awake():
+            answer = self.worker.ask("block", seconds=seconds, settle=settle)
+        self.blocks.append(answer["samples"])
+        self.joules.append(answer["joules"])
+
+    @property
+    def samples_ms(self) -> Array:
+        return np.concatenate(self.blocks) / 1e6
+
+    @property
+    def block_length(self) -> int:
+        return max(1, round(np.mean([len(block) for block in self.blocks])))
+
+    @property
+    def energy(self) -> float | None:
+        known = [value for value in self.joules if value is not None]
+        return float(np.median(known)) if known else None
+
+
+def measure(
+    models: Sequence[Subject],
+    runtime: str = "auto",
+    device: str = "cpu",
+    threads: int | None = None,
+    batch_sizes: Sequence[int] | None = None,
+    max_time: float = 3.0,
+    dataset: Dataset | None = None,
+    metrics: Sequence[str] = (),
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> list[Measurement]:
+    """Latency, throughput, memory, energy and (with a dataset) quality of every model at every batch size, all in one runtime.
+
+    `threads` None means one per usable core, `batch_sizes` None 1 (or the size that a model fixes), `max_time` is in seconds
+    for each model and batch size. The first model is the original for metrics that compare. The result is ordered by batch
+    size, then as the models were given. Warns with NoiseWarning. Raises ModelkitError before anything is measured when the
+    runtime, device, batch sizes, data or metrics don't suit the models; later when a worker fails.
+    """
+    report = progress or (lambda what, part: None)
+    if not models:
+        raise ModelkitError("There is no model to measure.", "Give at least one.")
+    if runtime == "auto":
+        runtime, note = choose_runtime([subject.model for subject in models])
+        if note:
+            warnings.warn(InputWarning(note), stacklevel=2)
+    chosen = require_runtime(runtime)
+    cores = usable_cores()
+    threads = threads or cores
+    graphs = [subject.model.graph for subject in models]
+    sizes = check_batch_sizes([subject.name for subject in models], graphs, batch_sizes)
+    wanted = choose_metrics(metrics, dataset, len(models))
+
+    before = look()
+    warn(noise_before(before, threads, cores))
+    result: list[Measurement] = []
+    quality: list[dict[str, Quality]] = [{} for _ in models]
+    with tempfile.TemporaryDirectory(prefix="modelkit-bench-") as temporary:
+        folder = Path(temporary)
+        report("converting", 0.0)
+        files = [runnable_file(subject.model, chosen, folder) for subject in models]
+        for size in sizes:
+            with ExitStack() as stack:
+                turns = []
+                for index, (subject, graph, file) in enumerate(zip(models, graphs, files, strict=True)):
+                    report(f"loading, batch {size}", index / len(models))
+                    feeds = folder / "feeds.npz"
+                    write_arrays(feeds, timing_feeds(graph, size, dataset, seed))
+                    worker = stack.enter_context(WorkerProcess(subject.name, threads))
+                    turns.append(Turns(worker))
+                    _start(worker, runtime, file.resolve(), device, threads, feeds, max_time)
+                take_turns(turns, max_time, time.monotonic, lambda part, size=size: report(f"measuring, batch {size}", part))  # type: ignore[misc]
+                memory = [_peak_memory(turn.worker, device) for turn in turns]
+                if dataset is not None and wanted and not any(quality):
+                    rows = evaluate(
+                        [turn.worker for turn in turns],
+                        dataset,
+                        wanted,
+                        quality_batch_size(graphs),
+                        folder,
+                        lambda part: report("evaluating", part),
+                    )
+                    quality = [summarise(held, wanted, seed) for held in rows]
+            for turn, peak in zip(turns, memory, strict=True):
+                samples, block = turn.samples_ms, turn.block_length
+                latency = Latency.of(samples, block, np.random.default_rng(seed))
+                throughput = Throughput.of(samples, size, block, np.random.default_rng(seed))
+                name = turn.worker.subject
+                result.append(Measurement(name, runtime, device, threads, size, latency, throughput, peak, turn.energy))
+    warn(noise_during(before, look()))
+    for index, measurement in enumerate(result):
+        measurement.quality.update(quality[index % len(models)])
+    return result
+
+
+def take_turns(turns: Sequence[Turns], max_time: float, clock: Callable[[], float], progress: Callable[[float], None]) -> None:
+    """Blocks of samples until each model had `max_time` seconds, there and back again (ABBA), so that drift hits all alike."""
+    spent = [0.0] * len(turns)
+    for turn_number in count():
+        order = range(len(turns)) if turn_number % 2 == 0 else reversed(range(len(turns)))
+        waiting = [i for i in order if spent[i] < max_time or sum(map(len, turns[i].blocks)) < LEAST_SAMPLES]
+        if not waiting:
+            return
+        for index in waiting:
+            started = clock()
+            turns[index].take(max_time / BLOCKS, settle=len(turns) > 1)
+            spent[index] += clock() - started
+            progress(min(1.0, sum(spent) / (max_time * len(turns))))
+
+
+def _start(worker: WorkerProcess, runtime: str, file: Path, device: str, threads: int, feeds: Path, max_time: float) -> None:
+    worker.ask("load", runtime=runtime, path=str(file), device=device, threads=threads)
+    warmed = worker.ask("warm_up", feeds=str(feeds), seconds=min(WARM_UP_SECONDS, max_time))
+    worker.pause()
+    if warmed["stable"] is False:
+        warnings.warn(
+            NoiseWarning(f"{worker.subject} still changed its speed after the warm-up: close other programs, or measure again."),
+            stacklevel=3,
+        )
+
+
+def _peak_memory(worker: WorkerProcess, device: str) -> int | None:
+    with worker.awake():
+        peaks = worker.ask("peak_memory")
+    peak: int | None = peaks["host"] if device == "cpu" else peaks["device"]
+    return peak

@@ -1,0 +1,101 @@
+"""Quality on data: every batch goes through every model in turn, and only numbers per sample are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from modelkit.core.errors import ModelkitError
+from modelkit.core.forms import Array
+from modelkit.data import Dataset
+
+from .measurement import Quality
+from .metrics.metric import Evaluated, Metric
+from .metrics.registry import find_metric
+from .worker import read_arrays, write_arrays
+from .worker_process import WorkerProcess
+
+Rows = list[dict[str, Array]]  # for each model: metric → rows of all samples
+
+
+def choose_metrics(names: Sequence[str], dataset: Dataset | None, models: int) -> list[Metric]:
+    """The metrics asked for; without any, one that suits the labels. Raises ModelkitError for missing data or original."""
+    if dataset is None:
+        if names:
+            raise ModelkitError(f"The metric {names[0]} needs data.", "Give it with --data.")
+        return []
+    metrics = [find_metric(name) for name in dict.fromkeys(names or _usual(dataset, models))]
+    for metric in metrics:
+        if metric.needs == "labels" and dataset.labels is None:
+            raise ModelkitError(
+                f"The metric {metric.name} needs labels, and {dataset.origin} has none.",
+                "Add an array of labels named y, or use agreement, cosine, sqnr or kl.",
+            )
+        if metric.needs == "reference" and models < 2:
+            raise ModelkitError(
+                f"The metric {metric.name} compares with an original, and there is only one model.",
+                "Give the original first, then the models to compare.",
+            )
+    return metrics
+
+
+def _usual(dataset: Dataset, models: int) -> list[str]:
+    if dataset.labels is None:
+        return ["agreement"] if models > 1 else []
+    if dataset.labels.dtype.kind == "f":
+        return ["mse"]
+    text = dataset.labels.ndim == 2 and all("int" in spec.dtype for spec in dataset.inputs)
+    return ["perplexity"] if text else ["accuracy"]
+
+
+def evaluate(
+    workers: Sequence[WorkerProcess],
+    dataset: Dataset,
+    metrics: Sequence[Metric],
+    batch_size: int,
+    folder: Path,
+    progress: Callable[[float], None],
+) -> Rows:
+    """Rows of each metric for each model, the first model being the original that `reference` metrics compare with; it has no
+    rows of those itself. Holds one batch and the outputs of two models at a time."""
+    rows: list[dict[str, list[Array]]] = [{metric.name: [] for metric in metrics} for _ in workers]
+    sent, received = folder / "batch.npz", folder / "outputs.npz"
+    done = 0
+    for feeds, labels, valid in dataset.padded_batches(batch_size):
+        write_arrays(sent, dict(feeds))
+        original: list[Array] | None = None
+        for index, worker in enumerate(workers):
+            with worker.awake():
+                worker.ask("outputs", feeds=str(sent), to=str(received))
+            outputs = [_valid(array, batch_size, valid) for array in read_arrays(received).values()]
+            batch = Evaluated({name: array[:valid] for name, array in feeds.items()}, outputs, labels, original)
+            for metric in metrics:
+                if metric.needs != "reference" or index > 0:
+                    rows[index][metric.name].append(_rows(metric, batch, worker.subject))
+            if index == 0:
+                original = outputs
+        done += valid
+        progress(done / dataset.n)
+    return [{name: np.concatenate(parts) for name, parts in found.items() if parts} for found in rows]
+
+
+def summarise(rows: dict[str, Array], metrics: Sequence[Metric], seed: int) -> dict[str, Quality]:
+    return {
+        metric.name: Quality(metric.total(held), metric.interval(held, np.random.default_rng(seed)), len(held))
+        for metric in metrics
+        if (held := rows.get(metric.name)) is not None
+    }
+
+
+def _rows(metric: Metric, batch: Evaluated, subject: str) -> Array:
+    try:
+        return metric.rows(batch)
+    except ModelkitError as error:
+        raise ModelkitError(f"{subject}: {error.what}", error.fix) from error
+
+
+def _valid(output: Array, batch_size: int, valid: int) -> Array:
+    """Without the samples that only filled up the batch."""
+    return output[:valid] if output.ndim and len(output) == batch_size else output

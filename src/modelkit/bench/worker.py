@@ -1,0 +1,133 @@
+"""The process that a model is measured in: nothing else runs in it. `python -m modelkit.bench.worker`, started by bench.
+
+It reads one JSON request per line from standard input, and answers each with one JSON line on standard output. Arrays
+travel in .npz files that the requests name. It ends when standard input does, or when its parent dies.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from modelkit.core.errors import ModelkitError
+from modelkit.core.forms import Array
+from modelkit.runtimes.registry import require_runtime
+from modelkit.runtimes.runtime import Clock, Runner
+
+from .energy import joules_between, read_counters
+from .memory import peak_resident_bytes
+from .sampling import runs_per_sample, sample_block, settle_down, timer_overhead, warm_up
+
+Answer = dict[str, Any]
+
+
+class Worker:
+    """One model in one runtime. Its public methods are the requests."""
+
+    def __init__(self, clock: Clock = time.perf_counter_ns) -> None:
+        self._clock = clock
+        self._runner: Runner
+        self._runs = 1
+
+    def load(self, runtime: str, path: str, device: str, threads: int) -> Answer:
+        self._runner = require_runtime(runtime).load(Path(path), device, threads)
+        return {}
+
+    def warm_up(self, feeds: str, seconds: float) -> Answer:
+        """From here on the model runs on these feeds."""
+        self._runner.prepare(read_arrays(Path(feeds)))
+        done = warm_up(self._timed, self._clock, seconds)
+        self._runs = runs_per_sample(done.run_ns, timer_overhead(self._clock))
+        return {"run_ns": done.run_ns, "stable": done.stable}
+
+    def block(self, seconds: float, settle: bool) -> Answer:
+        """Samples in nanoseconds per run, and the joules per run that the machine used meanwhile.
+
+        `settle`: another model ran since this one's last block.
+        """
+        if settle:
+            settle_down(self._timed, self._clock)
+        before = read_counters()
+        samples = sample_block(self._timed, self._clock, seconds, self._runs)
+        joules = joules_between(before, read_counters())
+        return {"samples": samples, "joules": None if joules is None else joules / (len(samples) * self._runs)}
+
+    def peak_memory(self) -> Answer:
+        on_device = self._runner.device_memory()
+        return {"host": peak_resident_bytes(), "device": on_device}
+
+    def outputs(self, feeds: str, to: str) -> Answer:
+        """Run once on other feeds and leave the outputs, in order, in the file `to`."""
+        outputs = self._runner.run(read_arrays(Path(feeds)))
+        write_arrays(Path(to), {str(index): output for index, output in enumerate(outputs)})
+        return {}
+
+    def _timed(self, runs: int) -> int:
+        return self._runner.timed(runs, self._clock)
+
+
+def write_arrays(path: Path, arrays: dict[str, Array]) -> None:
+    with path.open("wb") as file:
+        np.savez(file, **{f"{index:04d} {name}": array for index, (name, array) in enumerate(arrays.items())})  # type: ignore[arg-type]
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """The arrays in the order they were written."""
+    with np.load(path, allow_pickle=False) as file:
+        return {name.partition(" ")[2]: file[name] for name in sorted(file.files)}
+
+
+def answer(requests: dict[str, Callable[..., Answer]], line: str) -> Answer:
+    request = json.loads(line)
+    try:
+        return requests[request.pop("request")](**request)
+    except ModelkitError as error:
+        return {"what": error.what, "fix": error.fix}
+    except MemoryError:
+        return {
+            "what": "There is not enough memory to run the model.",
+            "fix": "Use a smaller --batch-size, or close other programs.",
+        }
+    except Exception as error:  # the parent reports it: a traceback would mean nothing to the user
+        traceback.print_exc()
+        return {
+            "what": f"Running the model failed: {type(error).__name__}: {error}",
+            "fix": "Check the model, or try another --runtime.",
+        }
+
+
+def main() -> None:
+    _die_with_parent()
+    replies = _take_standard_output()
+    worker = Worker()
+    requests = {name: getattr(worker, name) for name in ("load", "warm_up", "block", "peak_memory", "outputs")}
+    for line in sys.stdin:
+        print(json.dumps(answer(requests, line)), file=replies, flush=True)
+
+
+def _take_standard_output() -> TextIO:
+    """Libraries may print: send that to standard error, and keep the real standard output for replies."""
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return replies
+
+
+def _die_with_parent() -> None:
+    """A killed parent can't end a stopped worker, so the kernel is asked to (Linux; elsewhere closed input ends it)."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""torch.compile: the exported program compiled by inductor, with its weights frozen into the code."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from modelkit.core.errors import ModelkitError
+
+from .torch import ProgramRunner, load_program
+
+
+def cxx_compiler() -> str | None:
+    """The C++ compiler that inductor will call: $CXX, or the first usual name found on the path."""
+    return next((name for name in (os.environ.get("CXX"), "g++", "clang++", "cl") if name and shutil.which(name)), None)
+
+
+class TorchCompile:
+    name = "compile"
+    family: Literal["torch"] = "torch"
+
+    def available(self) -> str | None:
+        if find_spec("torch") is None:
+            return "Install it with `pip install torch`."
+        if cxx_compiler() is None:
+            return "Install a C++ compiler (g++ or clang++) or name one in $CXX: torch.compile generates C++."
+        return None
+
+    def load(self, path: Path, device: str, threads: int) -> ProgramRunner:
+        if reason := self.available():
+            raise ModelkitError("torch.compile can't be used here.", reason)
+        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of compiler processes beside what is measured
+        import torch
+
+        program = load_program(path, device, threads)
+        compiled = torch.compile(program.module(), dynamic=False, options={"freezing": True})
+        return ProgramRunner(program, compiled, path, device)

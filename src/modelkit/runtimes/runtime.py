@@ -1,0 +1,69 @@
+"""What a runtime is: something that loads a model file and runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+from modelkit.core.errors import ModelkitError
+from modelkit.core.forms import Array
+from modelkit.core.model import Feeds
+
+Clock = Callable[[], int]  # nanoseconds, like time.perf_counter_ns
+Value = TypeVar("Value")
+
+
+class Runner(Protocol):
+    """A loaded model. Feeds are matched to its inputs by name, or in order where the names differ."""
+
+    def run(self, feeds: Feeds) -> list[Array]:
+        """The outputs for these feeds, in the model's order, on the host. bfloat16 comes as float32."""
+        ...
+
+    def prepare(self, feeds: Feeds) -> None:
+        """Take the feeds that `timed` runs on, copied to the device now so that the copy is never timed."""
+        ...
+
+    def timed(self, runs: int, clock: Clock) -> int:
+        """Nanoseconds that `runs` runs on the prepared feeds took, the device's work included."""
+        ...
+
+    def device_memory(self) -> int | None:
+        """The most bytes ever held on an accelerator; None where the model runs on the host, or nobody counts them."""
+        ...
+
+
+class Runtime(Protocol):
+    """A way to run model files. Asking `available` is cheap; only `load` imports the library."""
+
+    name: str
+    family: Literal["onnx", "torch"]  # reads .onnx files or .pt2 files
+
+    def available(self) -> str | None:
+        """None, or why this runtime can't be used on this machine and what to do about it, in one sentence."""
+        ...
+
+    def load(self, path: Path, device: str, threads: int) -> Runner:
+        """Raises ModelkitError when the device is missing or the file can't be run."""
+        ...
+
+
+def repeat(call: Callable[[], Any], runs: int, clock: Clock) -> int:
+    """Nanoseconds for `runs` calls in a row, for work that is over when the call returns."""
+    start = clock()
+    for _ in range(runs):
+        call()
+    return clock() - start
+
+
+def match(feeds: Mapping[str, Value], names: Sequence[str], path: Path) -> dict[str, Value]:
+    """The feeds under the names that the model uses: formats rename inputs, but keep their order."""
+    if set(names) <= set(feeds):
+        return {name: feeds[name] for name in names}
+    if len(names) == len(feeds):
+        return dict(zip(names, feeds.values(), strict=True))
+    raise ModelkitError(
+        f"{path.name} takes {len(names)} inputs ({', '.join(names)}), but {len(feeds)} were given ({', '.join(feeds)}).",
+        "Give one array for each input.",
+    )
