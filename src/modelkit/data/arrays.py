@@ -111,6 +111,8 @@ def _column(origin: str, open_stream: Callable[[], IO[bytes]], start: int, size:
             offset = stream.tell() - start
             if dtype.hasobject or dtype.names:
                 raise ModelkitError(f"{origin} holds Python objects or records, not numbers.", _RESAVE)
+            if shape and shape[0] and prod(shape) * dtype.itemsize <= 0:
+                raise ModelkitError(f"{origin} holds no values: its shape is {list(shape)}.", _RESAVE)
             if offset + prod(shape) * dtype.itemsize > size:
                 raise ModelkitError(f"{origin} is truncated: its header promises more than the file holds.", _RESAVE)
             if not shape:
@@ -118,8 +120,9 @@ def _column(origin: str, open_stream: Callable[[], IO[bytes]], start: int, size:
             if fortran and len(shape) > 1:  # its rows are spread over the whole file
                 flat = np.frombuffer(stream.read(prod(shape) * dtype.itemsize), dtype)
                 return ArrayColumn(np.ascontiguousarray(flat.reshape(shape, order="F")))
-    except (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise ModelkitError(
-            f"{origin} can't be read: {str(error).splitlines()[0].rstrip('.') if str(error) else 'it is empty'}.", _RESAVE
-        ) from error
+    except ModelkitError:
+        raise
+    except Exception as error:  # numpy parses the header as Python source: damaged bytes raise whatever that can raise
+        said = str(error).splitlines()[0].rstrip(".") if str(error) else "it is empty"
+        raise ModelkitError(f"{origin} can't be read: {said}.", _RESAVE) from error
     return FileColumn(origin, open_stream, start, (tuple(map(int, shape)), dtype, offset), costly)
