@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .analysis.synthetic import synthetic_inputs
 from .core.errors import ModelkitError
 from .core.forms import Array
 from .core.model import Feeds, Model
@@ -46,7 +47,10 @@ def check_output(out: Path, inputs: Sequence[Path], needed: int, force: bool) ->
         raise ModelkitError(f"The folder {folder} can't be written to.", "Change its permissions, or give another place with -o.")
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise ModelkitError(f"{folder} has {free >> 20} MiB free, and the result may take {needed >> 20}.", "Free some space, or choose another place with -o.")
+        raise ModelkitError(
+            f"{folder} has {free >> 20} MiB free, and the result may take {needed >> 20}.",
+            "Free some space, or choose another place with -o.",
+        )
 
 
 def publish(model: Model, out: Path, batch: Feeds, trust: bool = False) -> Model:
@@ -73,6 +77,21 @@ def publish(model: Model, out: Path, batch: Feeds, trust: bool = False) -> Model
         for file in sorted(Path(folder).iterdir(), key=lambda file: file == written):
             os.replace(file, out.parent / file.name)
     return open_model(out, trust=trust, bindings=bindings)
+
+
+def into_family(model: Model, family: str) -> Model:
+    """The same model in the other family's representation, its weight forms and activation grids kept."""
+    if model.family == family:
+        return model
+    from .models import crossing
+
+    return crossing.to_onnx(model) if family == "onnx" else crossing.to_torch(model)
+
+
+def comparable_batch(model: Model, seed: int, samples: int = 2) -> Feeds:
+    """Made-up inputs to compare two models on, with the file's own batch size where it fixes one."""
+    sizes = [spec.dims[0] for spec in model.graph.inputs if spec.dims and isinstance(spec.dims[0], int)]
+    return synthetic_inputs(model.graph, sizes[0] if sizes else samples, seed)
 
 
 def outputs_of(model: Model, batch: Feeds) -> list[Array]:

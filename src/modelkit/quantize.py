@@ -16,7 +16,6 @@ from .core.graph import Node
 from .core.model import EdgeGrid, Feeds, Model
 from .core.passes import Pass
 from .core.selection import Selection
-from .core.targets import Target
 
 Activations = Literal["none", "dynamic", "static"]
 
@@ -93,7 +92,9 @@ def _sample_form(chosen: Pass) -> Quantized:
     symmetric = getattr(options, "is_symmetric", True)
     codes = np.empty((0, 0), np.int8 if symmetric else np.uint8)
     zero_point = None if symmetric else np.empty((0, 0), np.uint8)
-    return Quantized(codes, np.empty((0, 0), np.float32), getattr(options, "bits", 8), zero_point, getattr(options, "group", None))
+    return Quantized(
+        codes, np.empty((0, 0), np.float32), getattr(options, "bits", 8), zero_point, getattr(options, "group", None)
+    )
 
 
 def compress_weights(model: Model, chosen: Pass, plan: Plan) -> dict[str, WeightForm]:
@@ -104,7 +105,9 @@ def compress_weights(model: Model, chosen: Pass, plan: Plan) -> dict[str, Weight
         layer = model.graph.by_name[name]
         weight = model.parameter(name, "weight")
         if weight is None:
-            raise ModelkitError(f"The weight of {name} can't be read.", "Report this with the model: its layer list said otherwise.")
+            raise ModelkitError(
+                f"The weight of {name} can't be read.", "Report this with the model: its layer list said otherwise."
+            )
         if not np.isfinite(weight).all():
             raise ModelkitError(
                 f"The weight of {name} holds NaN or infinity.", "Repair the model, or leave the layer out with --ignore."

@@ -32,13 +32,22 @@ def run_and_exit(command: Callable[[], Any], verbose: bool) -> NoReturn:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             _fail("The disk is full.", "Free some space, or give another place with -o.", verbose)
-        _fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": ") + ".", "Check the path and its permissions.", verbose)
+        _fail(
+            f"{error.strerror or error}: {error.filename or ''}".rstrip(": ") + ".",
+            "Check the path and its permissions.",
+            verbose,
+        )
     except MemoryError:
-        _fail("There is not enough memory.", "Give fewer or smaller samples (--num-samples), or use a machine with more memory.", verbose)
+        _fail(
+            "There is not enough memory.",
+            "Give fewer or smaller samples (--num-samples), or use a machine with more memory.",
+            verbose,
+        )
     except Exception as error:
         _from_command_line_parser(error, verbose)
+        first_line = (str(error).splitlines() or [""])[0]
         _fail(
-            f"modelkit failed in a way it should not ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}).",
+            f"modelkit failed in a way it should not ({type(error).__name__}: {first_line}).",
             "This is a bug: run again with --verbose and report what it prints.",
             verbose,
         )

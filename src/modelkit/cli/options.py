@@ -13,8 +13,12 @@ _COMMON = "Common options"
 _MODEL = "How the model is read"
 _DATA = "How the data is read"
 
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A model file, a report that names one, or - for a report on standard input.")]
-Out = Annotated[Path | None, typer.Option("-o", "--out", metavar="OUT", help="Where the result goes; its extension chooses the format.")]
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A model file, a report that names one, or - for a report on standard input.")
+]
+Out = Annotated[
+    Path | None, typer.Option("-o", "--out", metavar="OUT", help="Where the result goes; its extension chooses the format.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.", rich_help_panel=_COMMON)]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors and warnings.", rich_help_panel=_COMMON)]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Every layer; tracebacks.", rich_help_panel=_COMMON)]
@@ -28,21 +32,34 @@ ReportFile = Annotated[
 Device = Annotated[str, typer.Option("--device", metavar="cpu|cuda", help="Where models run.", rich_help_panel=_COMMON)]
 Trust = Annotated[bool, typer.Option("--trust", help="Allow a file whose loading can run code.", rich_help_panel=_MODEL)]
 Arch = Annotated[
-    str | None, typer.Option("--arch", metavar="MODULE:FACTORY", help="What builds the module that a state dict belongs to.", rich_help_panel=_MODEL)
+    str | None,
+    typer.Option(
+        "--arch", metavar="MODULE:FACTORY", help="What builds the module that a state dict belongs to.", rich_help_panel=_MODEL
+    ),
 ]
 InputSpec = Annotated[
     list[str] | None,
-    typer.Option("--input", metavar="NAME:DTYPE[1,3,32,32]", help="Type and shape of an input where the file does not say.", rich_help_panel=_MODEL),
+    typer.Option(
+        "--input",
+        metavar="NAME:DTYPE[1,3,32,32]",
+        help="Type and shape of an input where the file does not say.",
+        rich_help_panel=_MODEL,
+    ),
 ]
-Ignore = Annotated[list[str] | None, typer.Option("--ignore", metavar="GLOB|re:REGEX", help="Leave these layers alone; repeatable.")]
+Ignore = Annotated[
+    list[str] | None, typer.Option("--ignore", metavar="GLOB|re:REGEX", help="Leave these layers alone; repeatable.")
+]
 Only = Annotated[list[str] | None, typer.Option("--only", metavar="GLOB|re:REGEX", help="Touch only these layers; repeatable.")]
 PassOption = Annotated[list[str] | None, typer.Option("-p", metavar="KEY=VALUE", help="An option of the algorithm; repeatable.")]
 Samples = Annotated[
-    int | None, typer.Option("--num-samples", metavar="N", min=1, help="Take N samples, after a seeded shuffle.", rich_help_panel=_DATA)
+    int | None,
+    typer.Option("--num-samples", metavar="N", min=1, help="Take N samples, after a seeded shuffle.", rich_help_panel=_DATA),
 ]
 Scale = Annotated[float | None, typer.Option("--scale", help="Images: x = (raw · scale − mean) / std.", rich_help_panel=_DATA)]
 Mean = Annotated[str | None, typer.Option("--mean", metavar="M[,M,M]", help="Images: mean per channel.", rich_help_panel=_DATA)]
-Std = Annotated[str | None, typer.Option("--std", metavar="S[,S,S]", help="Images: standard deviation per channel.", rich_help_panel=_DATA)]
+Std = Annotated[
+    str | None, typer.Option("--std", metavar="S[,S,S]", help="Images: standard deviation per channel.", rich_help_panel=_DATA)
+]
 
 Bindings = dict[str, tuple[str, tuple[int, ...]]]
 
@@ -55,7 +72,9 @@ def parse_bindings(specs: list[str] | None) -> Bindings:
     for spec in specs or []:
         match = re.fullmatch(r"([^:\[\]]+)(?::([a-z]+\d*))?(?:\[([\d,\s]*)\])?", spec)
         if match is None or not (match[2] or match[3]):
-            raise ModelkitError(f"{spec!r} is not an input specification.", "Write it as NAME:DTYPE[1,3,32,32], e.g. x:float32[1,3,224,224].")
+            raise ModelkitError(
+                f"{spec!r} is not an input specification.", "Write it as NAME:DTYPE[1,3,32,32], e.g. x:float32[1,3,224,224]."
+            )
         shape = tuple(int(size) for size in (match[3] or "").split(",") if size.strip())
         bindings[match[1]] = (match[2] or "", shape)
     return bindings

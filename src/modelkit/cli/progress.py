@@ -30,6 +30,13 @@ class Stage:
             if self._bar is not None:
                 self._bar.update(self._task, completed=self._done)
 
+    def show(self, what: str, part: float) -> None:
+        """Say what is being done now, and the part (0 to 1) of it that is done."""
+        with self._lock:
+            self._name, self._done = what, int(part * (self._total or 100))
+            if self._bar is not None:
+                self._bar.update(self._task, description=what, completed=self._done)
+
     def each(self, items: Iterable[T]) -> Iterator[T]:
         for item in items:
             yield item

@@ -1,0 +1,106 @@
+"""`modelkit bench`: latency, throughput, memory, size and quality of one or several models."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from modelkit.core.errors import ModelkitError
+
+from .gates import measurement_record
+from .model_argument import model_path
+from .options import (
+    Arch,
+    Device,
+    InputSpec,
+    Json,
+    Mean,
+    Quiet,
+    ReportFile,
+    Samples,
+    Scale,
+    Seed,
+    Std,
+    Trust,
+    Verbose,
+    parse_bindings,
+    preprocessing_from,
+)
+from .session import Session
+
+
+def command(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Model files or reports; the first is what others are held against.")
+    ],
+    runtime: Annotated[
+        str, typer.Option("--runtime", metavar="auto|torch|compile|onnxruntime", help="What runs the models.")
+    ] = "auto",
+    device: Device = "cpu",
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads; unset: one per usable core.")] = None,
+    batch_size: Annotated[str | None, typer.Option("--batch-size", metavar="N[,N]", help="Batch sizes, e.g. 1,8.")] = None,
+    data: Annotated[str | None, typer.Option("--data", metavar="DATA", help="Data to measure quality on.")] = None,
+    metric: Annotated[list[str] | None, typer.Option("--metric", help="accuracy, top5, agreement, …; repeatable.")] = None,
+    max_time: Annotated[float, typer.Option("--max-time", min=0.05, help="Seconds for each model and batch size.")] = 3.0,
+    samples: Annotated[bool, typer.Option("--samples", help="Keep every raw sample in the report.")] = False,
+    trust: Trust = False,
+    arch: Arch = None,
+    input: InputSpec = None,
+    num_samples: Samples = None,
+    scale: Scale = None,
+    mean: Mean = None,
+    std: Std = None,
+    seed: Seed = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    report: ReportFile = None,
+) -> None:
+    """Measure latency, throughput, memory, size and quality."""
+    from modelkit.bench.measure import measure
+    from modelkit.bench.measurement import Subject
+    from modelkit.describe import describe
+    from modelkit.models.opening import open_model
+
+    with Session("bench", json=json, quiet=quiet, verbose=verbose, reports=report, device=device) as session:
+        sizes = _sizes(batch_size)
+        if metric and data is None:
+            raise ModelkitError(f"--metric {metric[0]} needs data.", "Give it with --data DATA.")
+        subjects = []
+        for argument in models:
+            path = model_path(argument)
+            with session.stage(f"opening {path.name}"):
+                opened = open_model(path, trust=trust, arch=arch, bindings=parse_bindings(input))
+            subjects.append(Subject(str(opened.path), opened))
+        session.report["inputs"] = [describe(subject.model) for subject in subjects]
+        dataset = None
+        if data is not None:
+            from modelkit.data import open_data
+
+            first = subjects[0].model
+            preprocessing = preprocessing_from(scale, mean, std) or first.provenance.preprocessing
+            dataset = open_data(data, first.graph.inputs, num_samples=num_samples, seed=seed, preprocessing=preprocessing)
+        with session.stage("measuring", 100) as stage:
+            measured = measure(
+                subjects,
+                runtime,
+                device,
+                threads,
+                sizes,
+                max_time,
+                dataset,
+                metric or (),
+                seed,
+                progress=lambda what, part: stage.show(what, part),
+            )
+        session.report["measurements"] = [measurement_record(measurement, samples) for measurement in measured]
+
+
+def _sizes(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ModelkitError(f"--batch-size {text!r} is not a list of numbers.", "Write it as --batch-size 1,8.") from None

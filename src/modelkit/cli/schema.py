@@ -1,0 +1,24 @@
+"""`modelkit schema`: the JSON Schema of what modelkit writes and reads."""
+
+from __future__ import annotations
+
+import json as json_module
+from typing import Annotated
+
+import typer
+
+from modelkit.core.errors import ModelkitError
+
+from .options import Json
+
+
+def command(
+    which: Annotated[str, typer.Argument(metavar="[report|recipe]", help="Which schema.")] = "report",
+    json: Json = False,
+) -> None:
+    """Print the JSON Schema of the report or of recipes."""
+    from modelkit.report.schema import SCHEMAS
+
+    if which not in SCHEMAS:
+        raise ModelkitError(f"There is no schema {which!r}.", f"Choose one of: {', '.join(SCHEMAS)}.")
+    print(json_module.dumps(SCHEMAS[which](), indent=2))

@@ -1,0 +1,238 @@
+"""`quantize`, as a function: from an opened model to a published file and the facts for its report."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import __version__
+from .analysis.norms import fold_norms
+from .analysis.placement import place_grids
+from .analysis.synthetic import synthetic_inputs
+from .calibrate import calibration_batch, collect, grids_from, range_method
+from .choose import REASON, left_alone
+from .core.errors import AccuracyWarning, ModelkitError, SizeWarning, SkippedWarning, SpeedWarning
+from .core.forms import Array, WeightForm
+from .core.model import Feeds, Model
+from .core.passes import Pass
+from .core.selection import Selection
+from .core.targets import Target
+from .describe import total_bytes
+from .publish import outputs_of, publish
+from .quantize import (
+    Activations,
+    LayerRecord,
+    Plan,
+    apply,
+    compress_weights,
+    layer_records,
+    make_plan,
+    output_errors,
+    weight_error,
+)
+
+if TYPE_CHECKING:
+    from .data import Dataset
+
+_ERROR_SAMPLES = 16  # layer errors and agreement are taken on this many samples
+_COLLAPSED = 0.5  # relative output error from which a result is called broken
+Stage = Callable[[str], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """What was asked for. `name` is the pass's ("quantize.rtn"); `measure` allows choosing layers by measured time."""
+
+    name: str
+    chosen: Pass
+    activations: Activations
+    target: Target
+    selection: Selection = field(default_factory=Selection)
+    ranges: str = "mse"
+    measure: bool = True
+    threads: int | None = None
+    seed: int = 0
+
+    @property
+    def bits(self) -> int:
+        return int(getattr(self.chosen.options, "bits", 8)) if hasattr(self.chosen, "options") else 8
+
+    def options(self) -> dict[str, Any]:
+        """As the report and the file's history keep them."""
+        own = asdict(self.chosen.options) if hasattr(self.chosen, "options") else {}
+        extra = {"activations": self.activations, "target": self.target.name}
+        if self.activations == "static":
+            extra["calibration"] = self.ranges
+        return {**own, **extra}
+
+
+@dataclass
+class Result:
+    """The opened result, with what the report needs of the way there."""
+
+    model: Model
+    layers: list[LayerRecord]
+    seconds: float
+    agreement: dict[str, float]
+
+
+def quantize(
+    model: Model,
+    wanted: Quantization,
+    plan: Plan,
+    calibration: Dataset | None,
+    out: Path,
+    stage: Stage,
+    deliver: Callable[[Model], Model] | None = None,
+) -> Result:
+    """Carry out `plan` on a copy of `model`, write it to `out`, and say what it did to every layer. `deliver` turns the result
+    into another format before it is written."""
+    started = time.perf_counter()
+    base = model.copy()
+    fold_norms(base)
+    sample = _sample(base, calibration, wanted.seed)
+    histograms = {}
+    if plan.static:
+        assert calibration is not None
+        placement = place_grids(base.graph, set(plan.static))
+        with stage("calibrating"):
+            batches = (feeds for feeds, _ in calibration.batches(calibration_batch(base.graph)))
+            histograms = collect(base, batches, placement.readers)
+        grids = grids_from(histograms, wanted.ranges, placement.same_grid, wanted.target.signed_activations)
+    else:
+        grids = {}
+    with stage("quantising weights"):
+        forms = compress_weights(base, wanted.chosen, plan)
+
+    def build(variant: Plan) -> Model:
+        changed = base.copy()
+        apply(changed, variant, forms, grids)
+        return changed
+
+    if plan.static and wanted.measure and base.family == "onnx":
+        with stage("measuring which layers gain"):
+            plan = _keep_what_gains(base, plan, build, sample, wanted)
+    result = build(plan)
+    errors = _errors(base, result, plan, forms, sample if calibration is not None else None)
+    agreement = _agreement(outputs_of(base, sample), outputs_of(result, sample))
+    records = layer_records(model, result, plan, forms)
+    for record in records:
+        record.error = errors.get(record.name)
+    result.provenance.history = [*model.provenance.history, _history(wanted)]
+    result.provenance.forms = {name: str(form) for name, form in forms.items() if name in plan.changed}
+    if deliver is not None:
+        with stage("converting"):
+            result = deliver(result)
+    with stage("writing and checking"):
+        published = publish(result, out, sample)
+    _warn(model, published, plan, wanted, agreement, from_data=calibration is not None)
+    return Result(published, records, time.perf_counter() - started, agreement)
+
+
+def plan_quantization(model: Model, wanted: Quantization) -> Plan:
+    """Every check that needs no work on tensors. Raises ModelkitError."""
+    if wanted.activations != "none" and wanted.bits != 8:
+        raise ModelkitError(
+            f"Weights of {wanted.bits} bits can't be multiplied with 8-bit activations: no runtime here has such kernels.",
+            "Use --bits 8, or --activations none.",
+        )
+    wanted.selection.check([layer.name for layer in model.graph.layers()])
+    if wanted.activations == "static":
+        range_method(wanted.ranges)
+    return make_plan(model, wanted.chosen, wanted.activations, wanted.selection)
+
+
+def _sample(model: Model, calibration: Dataset | None, seed: int) -> Feeds:
+    """One batch to compare on: of the calibration data, or made up."""
+    size = min(_ERROR_SAMPLES, calibration_batch(model.graph))
+    if calibration is not None:
+        return next(iter(calibration.batches(size)))[0]
+    return synthetic_inputs(model.graph, size if _dynamic(model) else calibration_batch(model.graph), seed)
+
+
+def _dynamic(model: Model) -> bool:
+    return any(spec.dims and not isinstance(spec.dims[0], int) for spec in model.graph.inputs)
+
+
+def _keep_what_gains(base: Model, plan: Plan, build: Callable[[Plan], Model], sample: Feeds, wanted: Quantization) -> Plan:
+    one = {name: array[:1] for name, array in sample.items()} if _dynamic(base) else sample
+    left, _ = left_alone(base, plan, build, one, wanted.threads, budget=0.5)
+    if set(left) == set(plan.static):
+        warnings.warn(
+            SpeedWarning(
+                "8-bit arithmetic was measured slower than the original here, so only the weights are stored in 8 bits: the file is "
+                "smaller, not faster. Force 8-bit arithmetic with --no-measure."
+            ),
+            stacklevel=2,
+        )
+        return Plan(weight_only=[*plan.static, *plan.weight_only], dynamic=plan.dynamic, skipped=plan.skipped)
+    return plan.without(left)
+
+
+def _errors(base: Model, result: Model, plan: Plan, forms: dict[str, WeightForm], sample: Feeds | None) -> dict[str, float]:
+    if sample is not None:
+        return output_errors(base, result, [sample], plan.changed)
+    errors = {}
+    for name in plan.changed:
+        weight = base.parameter(name, "weight")
+        if weight is not None:
+            errors[name] = weight_error(weight, forms[name])
+    return errors
+
+
+def _agreement(original: list[Array], changed: list[Array]) -> dict[str, float]:
+    """How far the outputs moved: the largest relative error over the floating-point outputs."""
+    worst = 0.0
+    for a, b in zip(original, changed, strict=True):
+        if "float" not in a.dtype.name:
+            continue
+        x, y = a.astype(np.float64), b.astype(np.float64)
+        at = np.isfinite(x)
+        norm = float(np.linalg.norm(x[at]))
+        off = float(np.linalg.norm(np.nan_to_num(y[at]) - x[at])) if np.isfinite(y[at]).all() else float("inf")
+        worst = max(worst, off / norm if norm else off)
+    return {"relative_error": worst}
+
+
+def _history(wanted: Quantization) -> dict[str, Any]:
+    return {"pass": wanted.name, "options": wanted.options(), "modelkit": __version__}
+
+
+def _warn(before: Model, after: Model, plan: Plan, wanted: Quantization, agreement: dict[str, float], from_data: bool) -> None:
+    old, new = total_bytes(before.files()), total_bytes(after.files())
+    if new >= old:
+        warnings.warn(SizeWarning(f"The result is not smaller: {new} bytes instead of {old}. Try fewer --bits."), stacklevel=2)
+    error = agreement["relative_error"]
+    if error > _COLLAPSED:
+        on = "the calibration data" if from_data else "made-up inputs"
+        warnings.warn(
+            AccuracyWarning(
+                f"The outputs moved by {error:.0%} of their size on {on}: the result is probably broken. "
+                "Use more --bits, smaller --group-size, --algorithm mse, or leave the worst layers out with --ignore."
+            ),
+            stacklevel=2,
+        )
+    alone = [name for name, reason in plan.skipped.items() if reason == REASON]
+    if alone:
+        warnings.warn(
+            SkippedWarning(f"{len(alone)} layers were measured faster as they were and left alone: {', '.join(alone[:5])}."),
+            stacklevel=2,
+        )
+    if (
+        wanted.activations != "static"
+        and wanted.bits == 8
+        and any(before.graph.by_name[n].kind == "conv" for n in plan.weight_only)
+    ):
+        warnings.warn(
+            SpeedWarning(
+                "Convolutions are smaller but not faster: 8-bit arithmetic needs the ranges of activations. Give --calib DATA."
+            ),
+            stacklevel=2,
+        )
