@@ -1,0 +1,242 @@
+"""A torch program as modelkit's Model.
+
+The graph in memory stays as it came, with dense weights; forms and grids are kept beside it and written into a copy when the
+model is run or saved. So a layer can be changed again, and the same program can be written in another way for ONNX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+
+from ...core.errors import ModelkitError
+from ...core.forms import Array, Dense, DynamicGrid, Grid, Quantized, WeightForm
+from ...core.graph import Graph, Node
+from ...core.model import EdgeGrid, Feeds, Provenance
+from . import saving, stored
+from .canonical import canonical
+from .constants import Constants
+from .forms import Stored, StoredForms, to_array, to_tensor
+from .graph import View, view
+from .lowering import Records, lower
+from .opening import open_program
+from .program import Program
+from .running import run
+from .shapes import Bindings, Shapes
+
+_FEW_BITS = range(1, 9)
+
+
+class TorchModel:
+    """A model as an ExportedProgram, opened from .pt2, TorchScript, a pickled module or a state dict."""
+
+    def __init__(
+        self, program: Program, path: Path, format: str, provenance: Provenance, shapes: Shapes,
+        forms: StoredForms, names: Mapping[str, str], grids: Mapping[str, EdgeGrid],
+    ) -> None:  # fmt: skip
+        self.path = path
+        self.format = format
+        self.provenance = provenance
+        self._program = program
+        self._shapes = shapes
+        self._forms = dict(forms)
+        self._names = dict(names)
+        self._grids = dict(grids)
+        self._view: View | None = None
+        self._constants: Constants | None = None
+        self._lowered: tuple[Program, list[Records]] | None = None
+
+    @classmethod
+    def open(
+        cls, path: Path | str, *, trust: bool = False, arch: str | None = None, bindings: Bindings | None = None,
+        example: Mapping[str, Array] | None = None,
+    ) -> TorchModel:  # fmt: skip
+        """Open a file. trust: allow files whose loading can run code. arch: "module:factory" that a state dict belongs to.
+
+        bindings: (dtype, dims) of inputs where the file does not say; example: arrays by input name, the batch first, from which
+        the same can be taken. Raises ModelkitError.
+        """
+        path = Path(path)
+        exported, format, text = open_program(path, trust=trust, arch=arch, bindings=bindings, example=example)
+        if bindings is None and example is not None:
+            bindings = {name: (array.dtype.name, array.shape) for name, array in example.items()}
+        return cls.of(exported, path, format, text, bindings)
+
+    @classmethod
+    def of(cls, exported: ExportedProgram, path: Path, format: str = "pt2", text: str = "", bindings: Bindings | None = None) -> TorchModel:
+        """The model of a program. `text` is the note that modelkit left in its file."""
+        program = canonical(exported)
+        grids = stored.raise_grids(program)
+        forms, names = stored.raise_forms(program, text)
+        model = cls(program, path, format, stored.provenance_of(text), Shapes(program, bindings), forms, names, {})
+        by_operator = {node.name: name for name, node in model._built().operators.items()}
+        model._grids = stored.as_edge_grids(grids, by_operator)
+        model.provenance.forms = {by_operator[name]: str(entry.form) for (name, role), entry in forms.items() if role == "weight"}
+        return model
+
+    @property
+    def family(self) -> str:
+        return "torch"
+
+    @property
+    def graph(self) -> Graph:
+        return self._built().graph
+
+    def files(self) -> list[Path]:
+        return [self.path]
+
+    def parameter(self, node: str, role: str) -> Array | None:
+        site = self._built().sites.get((node, role))
+        if site is None:
+            return None
+        entry = self._forms.get(site)
+        if entry is not None:
+            return entry.form.decode()
+        found = self._argument(node, role)
+        return None if found is None else to_array(self._known().value(found))
+
+    def form(self, node: str, role: str) -> tuple[WeightForm, DynamicGrid | None] | None:
+        """The form a parameter was set to or came in, and its layer's activation mode; None where it is the graph's own."""
+        entry = self._forms.get(self._built().sites.get((node, role), ("", "")))
+        return None if entry is None else (entry.form, entry.activation)
+
+    @property
+    def grids(self) -> Mapping[str, EdgeGrid]:
+        """The activations that are on static grids, by edge."""
+        return self._grids
+
+    def set_parameter(self, node: str, role: str, form: WeightForm, activation: DynamicGrid | None = None) -> None:
+        reason = self.can_lower(node, form, activation) or self._misfit(node, role, form)
+        if reason:
+            raise ModelkitError(f"The {role} of layer {node} can't be stored as {form}: {reason}.", "Leave the layer out with --ignore.")
+        site = self._built().sites[node, role]
+        shared = next((entry.target for entry in self._forms.values() if entry.form is form), None)
+        target = shared or self._forms[site].target if site in self._forms else shared or self._target(node, role)
+        self._forms[site] = Stored(form, target, activation)
+        self._changed()
+
+    def can_lower(self, node: str, form: WeightForm, activation: DynamicGrid | None = None) -> str | None:
+        found = self.graph.by_name.get(node)
+        if found is None:
+            return "there is no such layer"
+        if found.skip:
+            return found.skip
+        if isinstance(form, Quantized):
+            if form.bits not in _FEW_BITS and form.bits != 32:
+                return f"{form.bits} bits are not supported"
+            if found.kind not in ("linear", "conv", "embedding"):
+                return f"it is a {found.kind} operator"
+        if activation is not None and found.kind != "linear":
+            return "activations are found at run time for linear layers only"
+        return None
+
+    def remove(self, node: str) -> None:
+        found = self.graph.by_name.get(node)
+        if found is None or len(found.inputs) != 1 or len(found.outputs) != 1:
+            raise ModelkitError(f"{node} can't be taken out: it does not have one input and one output.", "Choose another node.")
+        nodes = self._program.nodes()
+        source, result = nodes[found.inputs[0]], nodes[found.outputs[0]]
+        operator = self._built().operators[node].name
+        self._forms = {site: entry for site, entry in self._forms.items() if site[0] != operator}
+        self._grids.pop(result.name, None)
+        self._program.replace_uses(result, source)
+        self._program.prune()
+        self._changed()
+
+    def quantize_edges(self, grids: Mapping[str, EdgeGrid]) -> None:
+        edges = self.graph.edges
+        for name in grids:
+            if name not in edges or not edges[name].is_float:
+                raise ModelkitError(f"{name} can't be put on a grid: it is not a float tensor of the model.", "Choose another edge.")
+        self._grids.update(grids)
+        self._changed()
+
+    def observe(self, batches: Iterable[Feeds], edges: Iterable[str]) -> Iterator[Mapping[str, Array]]:
+        wanted = list(dict.fromkeys([*edges, *self.graph.outputs]))
+        missing = [name for name in wanted if name not in self.graph.edges]
+        if missing:
+            raise ModelkitError(f"There is no edge {missing[0]} in the model.", "Ask for edges of its graph.")
+        lowered = self._written()[0]
+        names = dict(zip((node.name for node in self._program.user_outputs()), (node.name for node in lowered.user_outputs()), strict=True))
+        for batch in batches:
+            values = run(lowered, batch, {*wanted, *names.values()})
+            yield {name: values[names.get(name, name)] for name in wanted}
+
+    def copy(self) -> TorchModel:
+        provenance = Provenance(list(self.provenance.history), dict(self.provenance.forms), self.provenance.preprocessing)
+        return TorchModel(self._program.copy(), self.path, self.format, provenance, self._shapes, self._forms, self._names, self._grids)
+
+    def save(self, path: Path) -> None:
+        lowered, records = self._written()
+        text = stored.note(self.provenance, records, self._operator_names())
+        saving.save(lowered, Path(path), text)
+
+    def exported(self) -> ExportedProgram:
+        """The model as it would be saved, in memory."""
+        return self._written()[0].exported()
+
+    def _written(self) -> tuple[Program, list[Records]]:
+        if self._lowered is None:
+            self._lowered = lower(self._program, self._forms, self._placed_grids())
+        return self._lowered
+
+    def _placed_grids(self) -> dict[str, tuple[Grid, frozenset[str] | None]]:
+        operators = self._built().operators
+        return {
+            edge: (entry.grid, None if entry.readers is None else frozenset(operators[name].name for name in entry.readers if name in operators))
+            for edge, entry in self._grids.items()
+        }
+
+    def _operator_names(self) -> dict[str, str]:
+        return {node.name: name for name, node in self._built().operators.items()}
+
+    def _built(self) -> View:
+        if self._view is None:
+            self._view = view(self._program, self._known(), self._shapes, self._forms, self._names)
+            # A layer keeps its name whatever becomes of its weight.
+            self._names = {node.name: name for name, node in self._view.operators.items()}
+        return self._view
+
+    def _known(self) -> Constants:
+        if self._constants is None:
+            self._constants = Constants(self._program)
+        return self._constants
+
+    def _changed(self) -> None:
+        self._view = self._constants = self._lowered = None
+
+    def _argument(self, node: str, role: str) -> fx.Node | None:
+        from .program import arguments
+
+        name, argument = self._built().sites[node, role]
+        value = arguments(self._program.nodes()[name]).get(argument)
+        return value if isinstance(value, fx.Node) and self._known().holds(value) else None
+
+    def _target(self, node: str, role: str) -> str:
+        """The FQN that a new form is stored under: that of the parameter it replaces, unless another form has it."""
+        found = self._argument(node, role)
+        sources = self._known().sources(found) if found is not None else []
+        wanted = sources[0] if sources else f"{node}.{role}"
+        taken = {entry.target for entry in self._forms.values()}
+        target, count = wanted, 0
+        while target in taken:
+            count += 1
+            target = f"{wanted}_{count}"
+        return target
+
+    def _misfit(self, node: str, role: str, form: WeightForm) -> str | None:
+        found: Node = self.graph.by_name[node]
+        if (node, role) not in self._built().sites:
+            return f"it has no {role}"
+        known = found.parameters.get(role)
+        if known is not None and known.shape != form.shape:
+            return f"its shape is {known.shape}, not {form.shape}"
+        if isinstance(form, Dense) and not np.issubdtype(form.array.dtype, np.number) and form.array.dtype.name != "bfloat16":
+            return f"{form.array.dtype.name} is no type of numbers"
+        return None

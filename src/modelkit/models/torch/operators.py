@@ -1,0 +1,116 @@
+"""What each ATen operator is in the neutral graph: its kind and, where the kind has several, its function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from ...core.graph import Kind
+
+_CONVOLUTIONS = ("convolution", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+_RESHAPES = (
+    "view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "unflatten", "permute", "transpose", "t", "mT", "numpy_T", "swapaxes", "movedim",
+    "squeeze", "unsqueeze", "expand", "expand_as", "repeat", "tile", "broadcast_to", "slice", "select", "narrow", "split", "split_with_sizes",
+    "chunk", "unbind", "index", "index_select", "gather", "take", "flip", "roll", "clone", "contiguous", "detach", "alias", "lift_fresh_copy",
+    "to", "_to_copy", "type_as", "dropout", "feature_dropout", "alpha_dropout", "native_dropout", "identity", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
+    "view_as", "reshape_as", "unfold", "as_strided", "diagonal", "constant_pad_nd", "pad", "repeat_interleave", "detach_", "tril", "triu",
+)  # fmt: skip
+_ACTIVATIONS = {
+    name: name
+    for name in (
+        "relu", "gelu", "sigmoid", "silu", "tanh", "leaky_relu", "elu", "selu", "celu", "hardswish", "hardsigmoid", "softplus", "mish", "log_sigmoid",
+        "softsign", "exp", "log", "log1p", "sqrt", "rsqrt", "neg", "abs", "erf", "sin", "cos", "reciprocal", "square", "sign", "floor", "ceil", "round",
+        "logical_not", "bitwise_not", "isnan", "cumsum", "prelu", "expm1", "tan", "atan", "exp2", "log2", "log10",
+    )
+} | {"relu6": "clip", "hardtanh": "clip", "clamp": "clip", "clamp_min": "clip", "clamp_max": "clip", "swish": "silu", "threshold": "relu"}  # fmt: skip
+_ELEMENTWISE = {
+    name: name
+    for name in (
+        "add", "sub", "mul", "div", "pow", "where", "remainder", "fmod", "atan2", "eq", "ne", "lt", "le", "gt", "ge", "masked_fill",
+        "logical_and", "logical_or", "logical_xor", "addcmul", "addcdiv", "lerp",
+    )
+} | {
+    "rsub": "sub", "__and__": "and", "bitwise_and": "and", "__or__": "or", "bitwise_or": "or", "maximum": "max", "minimum": "min",
+    "floor_divide": "div", "true_divide": "div", "xor": "xor",
+}  # fmt: skip
+_NORMS = {
+    "batch_norm": "batch", "_native_batch_norm_legit_no_training": "batch", "native_batch_norm": "batch", "_native_batch_norm_legit": "batch",
+    "cudnn_batch_norm": "batch", "layer_norm": "layer", "native_layer_norm": "layer", "group_norm": "group", "native_group_norm": "group",
+    "instance_norm": "instance", "rms_norm": "rms", "_fused_rms_norm": "rms",
+}  # fmt: skip
+_REDUCTIONS = {
+    "mean": "mean", "sum": "sum", "amax": "max", "amin": "min", "max": "max", "min": "min", "prod": "prod", "var": "var", "std": "std",
+    "var_mean": "var", "argmax": "argmax", "argmin": "argmin", "any": "any", "all": "all", "logsumexp": "logsumexp", "linalg_vector_norm": "norm",
+    "norm": "norm", "topk": "topk",
+}  # fmt: skip
+
+
+def _table() -> dict[str, tuple[Kind, str | None]]:
+    table: dict[str, tuple[Kind, str | None]] = {"linear": ("linear", None), "embedding": ("embedding", None)}
+    table |= {"embedding_bag": ("embedding", None), "_embedding_bag": ("embedding", None), "_embedding_bag_forward_only": ("embedding", None)}
+    table |= {name: ("conv", None) for name in _CONVOLUTIONS}
+    table |= {name: ("recurrent", None) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "mkldnn_rnn_layer")}
+    table |= {name: ("matmul", None) for name in ("mm", "bmm", "matmul", "addmm", "baddbmm", "mv", "dot", "einsum", "bilinear")}
+    table |= {name: ("attention", None) for name in ("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu")}
+    table |= {name: ("attention", None) for name in ("_scaled_dot_product_efficient_attention", "_scaled_dot_product_flash_attention")}
+    table |= {name: ("norm", function) for name, function in _NORMS.items()}
+    table |= {name: ("activation", function) for name, function in _ACTIVATIONS.items()}
+    table |= {name: ("elementwise", function) for name, function in _ELEMENTWISE.items()}
+    table |= {name: ("softmax", None) for name in ("softmax", "_softmax", "_safe_softmax", "log_softmax", "_log_softmax")}
+    table |= {name: ("pool", "max") for name in ("max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool2d", "max_pool2d_with_indices")}
+    table |= {name: ("pool", "average") for name in ("avg_pool1d", "avg_pool2d", "avg_pool3d")}
+    table |= {f"{prefix}adaptive_avg_pool{n}d": ("pool", "average") for n in (1, 2, 3) for prefix in ("", "_")}
+    table |= {name: ("reduce", function) for name, function in _REDUCTIONS.items()}
+    table |= {name: ("concat", None) for name in ("cat", "concat", "concatenate", "stack", "hstack", "vstack")}
+    table |= {name: ("reshape", None) for name in _RESHAPES}
+    return table
+
+
+_KINDS = _table()
+
+
+def base_name(node: fx.Node) -> str:
+    """The operator's name without namespace and overload: "conv2d" of aten.conv2d.padding."""
+    target = node.target
+    if isinstance(target, torch._ops.OpOverload):
+        return target._schema.name.split("::")[-1]
+    return getattr(target, "__name__", str(target))
+
+
+def operator_name(node: fx.Node) -> str:
+    """The name users see: "aten.conv2d"."""
+    target = node.target
+    if isinstance(target, torch._ops.OpOverload):
+        return target._schema.name.replace("::", ".")
+    return base_name(node)
+
+
+def kind_of(node: fx.Node) -> tuple[Kind, str | None]:
+    """The kind of an operator and its function."""
+    if isinstance(node.target, torch._ops.HigherOrderOperator):
+        return "control", None
+    name = base_name(node)
+    kind, function = _KINDS.get(name, ("other", None))
+    if name == "div" and node.kwargs.get("rounding_mode") is not None:
+        function = "floor_div"
+    return kind, function
+
+
+def attributes_of(kind: Kind, node: fx.Node, values: dict[str, Any]) -> dict[str, Any]:
+    """The attributes that the neutral graph documents for this kind; `values` are the operator's arguments by name."""
+    if kind == "conv":
+        spatial = len(node.meta["val"].shape) - 2 if isinstance(node.meta.get("val"), torch.Tensor) else 1
+        stride = values.get("stride") or [1]
+        stride = [stride] if isinstance(stride, int) else list(stride)
+        transposed = bool(values.get("transposed")) or base_name(node).startswith("conv_transpose")
+        strides = tuple(stride * spatial if len(stride) == 1 else stride)
+        return {"groups": values.get("groups", 1), "stride": strides, "transposed": transposed}
+    if kind == "norm":
+        axis = -len(values["normalized_shape"]) if isinstance(values.get("normalized_shape"), list | tuple) else 1
+        return {"epsilon": values.get("eps"), "axis": axis}
+    if kind in ("softmax", "concat"):
+        return {"axis": values.get("dim", 0)}
+    return {}
+
