@@ -36,25 +36,17 @@ WARM_UP_SECONDS = 2.0
 
 @dataclass
 class Turns:
-    """A model's worker at one batch size, and what was measured so far: a list of samples (ns per run) for each block."""
+    """A model's worker at one batch size, and what was measured so far: samples in milliseconds for each block."""
 
     worker: WorkerProcess
-    blocks: list[list[float]] = field(default_factory=list)
+    blocks: list[Array] = field(default_factory=list)
     joules: list[float | None] = field(default_factory=list)
 
     def take(self, seconds: float, settle: bool) -> None:
         with self.worker.awake():
             answer = self.worker.ask("block", seconds=seconds, settle=settle)
-        self.blocks.append(answer["samples"])
+        self.blocks.append(np.array(answer["samples"]) / 1e6)
         self.joules.append(answer["joules"])
-
-    @property
-    def samples_ms(self) -> Array:
-        return np.concatenate(self.blocks) / 1e6
-
-    @property
-    def block_length(self) -> int:
-        return max(1, round(np.mean([len(block) for block in self.blocks])))
 
     @property
     def energy(self) -> float | None:
@@ -126,9 +118,8 @@ def measure(
                     )
                     quality = [summarise(held, wanted, seed) for held in rows]
             for turn, peak in zip(turns, memory, strict=True):
-                samples, block = turn.samples_ms, turn.block_length
-                latency = Latency.of(samples, block, np.random.default_rng(seed))
-                throughput = Throughput.of(samples, size, block, np.random.default_rng(seed))
+                latency = Latency.of(turn.blocks, np.random.default_rng(seed))
+                throughput = Throughput.of(turn.blocks, size, np.random.default_rng(seed))
                 name = turn.worker.subject
                 result.append(Measurement(name, runtime, device, threads, size, latency, throughput, peak, turn.energy))
     warn(noise_during(before, look()))

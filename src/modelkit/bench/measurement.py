@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,10 +40,11 @@ class Latency:
     samples: list[float]
 
     @classmethod
-    def of(cls, samples: Array, block: int, rng: np.random.Generator) -> Latency:
-        """Of samples in milliseconds, of which runs of `block` were taken together."""
+    def of(cls, blocks: Sequence[Array], rng: np.random.Generator) -> Latency:
+        """Of samples in milliseconds, in the blocks that they were taken in."""
+        samples = np.concatenate(blocks)
         p50, p90, p99 = (float(value) for value in np.percentile(samples, (50, 90, 99)))
-        interval = median_interval(samples, block, rng)
+        interval = median_interval(blocks, rng)
         return cls(p50, p90, p99, float(samples.mean()), float(samples.min()), interval, samples.size, samples.tolist())
 
 
@@ -54,9 +56,10 @@ class Throughput:
     ci95: Interval
 
     @classmethod
-    def of(cls, samples: Array, batch_size: int, block: int, rng: np.random.Generator) -> Throughput:
-        low, high = mean_interval(samples, block, rng)
-        return cls(1000 * batch_size / float(samples.mean()), (1000 * batch_size / high, 1000 * batch_size / low))
+    def of(cls, blocks: Sequence[Array], batch_size: int, rng: np.random.Generator) -> Throughput:
+        """Of latencies in milliseconds, in the blocks that they were taken in."""
+        low, high = mean_interval(blocks, rng)
+        return cls(1000 * batch_size / float(np.concatenate(blocks).mean()), (1000 * batch_size / high, 1000 * batch_size / low))
 
 
 @dataclass(frozen=True)
