@@ -175,10 +175,10 @@ def test_a_worker_is_stopped_outside_its_turn(linear):
         process = psutil.Process(worker.pid)
         worker.ask("load", runtime="onnxruntime", path=str(linear.path), device="cpu", threads=1)
         worker.pause()
-        assert process.status() == psutil.STATUS_STOPPED
+        wait_for(lambda: process.status() == psutil.STATUS_STOPPED)
         with worker.awake():
             assert worker.ask("peak_memory")["host"] > 0
-        assert process.status() == psutil.STATUS_STOPPED
+        wait_for(lambda: process.status() == psutil.STATUS_STOPPED)
     assert not psutil.pid_exists(worker.pid)
 
 
