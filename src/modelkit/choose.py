@@ -23,7 +23,10 @@ def left_alone(
 
     Groups of layers that integer kernels often lose on are taken out of the quantised model one group at a time; those that
     make it faster are left out together, and at last the result is held against the original."""
+    from .bench.cpu import usable_cores
     from .bench.quick import quick_latency
+
+    threads = threads or usable_cores()
 
     groups = {name: members for name, members in _groups(model.graph, plan).items() if 0 < len(members)}
     variants: dict[str, Plan] = {"int8": plan}

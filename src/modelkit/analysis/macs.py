@@ -19,7 +19,9 @@ def node_macs(graph: Graph, node: Node) -> int | None:
             return None
         if node.kind == "recurrent":
             steps = node.attributes.get("steps")
-            return None if steps is None else int(steps) * sum(p.size for r, p in node.parameters.items() if r.startswith("weight"))
+            return (
+                None if steps is None else int(steps) * sum(p.size for r, p in node.parameters.items() if r.startswith("weight"))
+            )
         # Each output of a linear or convolution takes weight.size / channels products; of a transposed one, each input does.
         transposed = bool(node.attributes.get("transposed"))
         shape = graph.shape(node.inputs[0] if transposed else node.outputs[0])

@@ -75,7 +75,8 @@ def _wanted(graph: Graph, chosen: set[str]) -> dict[str, bool]:
     for node in reversed(graph.nodes):
         readers = [reader for edge in node.outputs for reader in graph.consumers(settled(graph, edge))]
         wanted[node.name] = any(
-            _reads_as_data(reader, node, graph) and (reader.name in chosen or (_joins(reader) and wanted[reader.name])) for reader in readers
+            _reads_as_data(reader, node, graph) and (reader.name in chosen or (_joins(reader) and wanted[reader.name]))
+            for reader in readers
         )
     return wanted
 

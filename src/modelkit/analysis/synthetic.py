@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from modelkit.core.forms import Array, _dtype
+from modelkit.core.forms import Array, numpy_dtype
 from modelkit.core.graph import Graph, Input, Node
 
 # What an index passes through unchanged on its way to a table.
@@ -34,18 +34,18 @@ def concrete_shape(graph: Graph, spec: Input, batch: int, sizes: Mapping[str, in
 
 def _values(graph: Graph, spec: Input, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     if "float" in spec.dtype:
-        return rng.standard_normal(shape, dtype=np.float32).astype(_dtype(spec.dtype))
+        return rng.standard_normal(shape, dtype=np.float32).astype(numpy_dtype(spec.dtype))
     if spec.dtype == "bool":
         return np.ones(shape, bool)
     if spec.dtype == "uint8" and len(shape) > 2:
         return rng.integers(0, 256, shape, dtype=np.uint8)
     rows = rows_indexed(graph, spec.name)
     if rows is None:
-        return np.ones(shape, _dtype(spec.dtype))
+        return np.ones(shape, numpy_dtype(spec.dtype))
     # Bags start at offsets: those must rise. Everything else may be any row.
     if _is_offsets(graph, spec.name):
-        return (np.arange(shape[0]) if shape else np.zeros(shape)).astype(_dtype(spec.dtype))
-    return rng.integers(0, rows, shape).astype(_dtype(spec.dtype))
+        return (np.arange(shape[0]) if shape else np.zeros(shape)).astype(numpy_dtype(spec.dtype))
+    return rng.integers(0, rows, shape).astype(numpy_dtype(spec.dtype))
 
 
 def rows_indexed(graph: Graph, edge: str) -> int | None:

@@ -93,9 +93,9 @@ class Quantized:
             codes -= self.expand(self.zero_point.astype(np.float32))
         codes *= self.expand(self.scale)
         if self.codes.ndim == 0:
-            return codes.reshape(()).astype(_dtype(self.dtype))
+            return codes.reshape(()).astype(numpy_dtype(self.dtype))
         moved = (self.shape[self.axis], *(n for i, n in enumerate(self.shape) if i != self.axis))
-        return np.moveaxis(codes.reshape(moved), 0, self.axis).astype(_dtype(self.dtype), copy=False)
+        return np.moveaxis(codes.reshape(moved), 0, self.axis).astype(numpy_dtype(self.dtype), copy=False)
 
     def __str__(self) -> str:
         grid = "per-tensor" if self.per_tensor else f"g{self.group_size}" if self.group_size else "per-channel"
@@ -133,7 +133,8 @@ class Grid:
 
     def fake_quantize(self, x: Array) -> Array:
         codes = np.clip(np.rint(x / np.float32(self.scale)) + self.zero_point, self.low, self.high)
-        return ((codes - self.zero_point) * np.float32(self.scale)).astype(x.dtype)
+        decoded: Array = ((codes - self.zero_point) * np.float32(self.scale)).astype(x.dtype)
+        return decoded
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,11 @@ class DynamicGrid:
     """An asymmetric u8 grid found for each tensor at run time from its minimum and maximum (ONNX DynamicQuantizeLinear)."""
 
 
-def _dtype(name: str) -> np.dtype[Any]:
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """NumPy's dtype of that name; "bfloat16" is ml_dtypes'."""
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        brain: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return brain
     return np.dtype(name)

@@ -64,7 +64,8 @@ def load(name: str) -> type[Pass]:
         command, _, algorithm = name.partition(".")
         near = [known.partition(".")[2] for known in found if known.startswith(command + ".")]
         raise ModelkitError(
-            f"There is no algorithm {algorithm!r} for {command}.", f"Choose one of: auto, {', '.join(near)}." if near else "See `modelkit passes`."
+            f"There is no algorithm {algorithm!r} for {command}.",
+            f"Choose one of: auto, {', '.join(near)}." if near else "See `modelkit passes`.",
         )
     try:
         loaded = found[name].load()
@@ -74,7 +75,9 @@ def load(name: str) -> type[Pass]:
             f"Repair or uninstall the package that provides {found[name].value}.",
         ) from error
     if not (dataclasses.is_dataclass(getattr(loaded, "Options", None)) and callable(getattr(loaded, "compress", None))):
-        raise ModelkitError(f"{found[name].value} is not a pass.", "A pass is a class with `Options` (a dataclass), `skip` and `compress`.")
+        raise ModelkitError(
+            f"{found[name].value} is not a pass.", "A pass is a class with `Options` (a dataclass), `skip` and `compress`."
+        )
     return typing.cast("type[Pass]", loaded)
 
 

@@ -39,4 +39,6 @@ def _matches(pattern: str, name: str) -> bool:
     try:
         return re.search(pattern[3:], name) is not None
     except re.error as error:
-        raise ModelkitError(f"{pattern!r} is not a regular expression ({error}).", "Mend it, or use a glob such as 'layer1.*'.") from None
+        raise ModelkitError(
+            f"{pattern!r} is not a regular expression ({error}).", "Mend it, or use a glob such as 'layer1.*'."
+        ) from None

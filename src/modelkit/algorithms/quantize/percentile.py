@@ -8,12 +8,12 @@ from .histogram import BINS, Histogram
 
 
 def percentile_range(histogram: Histogram, percentile: float = 99.99) -> tuple[float, float]:
-    """The values below and above which (100 − percentile)% of the values lie, found by linear interpolation within a bin."""
+    """The values below and above which (100 − percentile)% of the values lie, to within a bin."""
     cumulative = np.concatenate([[0.0], np.cumsum(histogram.counts)])
     cumulative /= cumulative[-1]
     borders = np.linspace(histogram.low, histogram.high, BINS + 1)
     tail = 1 - percentile / 100
-    # np.interp wants increasing x: at flat stretches the last border of equal mass is meant from below, the first from above.
-    low = borders[max(np.searchsorted(cumulative, tail, side="right") - 1, 0)]
-    high = borders[min(np.searchsorted(cumulative, 1 - tail, side="left"), BINS)]
+    # At flat stretches the last border of equal mass is meant from below, the first from above.
+    low = borders[max(int(np.searchsorted(cumulative, tail, side="right")) - 1, 0)]
+    high = borders[min(int(np.searchsorted(cumulative, 1 - tail, side="left")), BINS)]
     return max(float(low), histogram.minimum), min(float(high), histogram.maximum)

@@ -45,9 +45,9 @@ def round_to_nearest(
         limit = 2 ** (bits - 2) if reduce_range else 2 ** (bits - 1) - 1
         scale = np.maximum(np.abs(low), np.abs(high)) / limit
         zero_point = None
-        bottom, top, dtype = -limit, limit, np.int8
+        bottom, top, dtype = -limit, limit, "int8"
     else:
-        bottom, top, dtype = 0, 2 ** (bits - reduce_range) - 1, np.uint8
+        bottom, top, dtype = 0, 2 ** (bits - reduce_range) - 1, "uint8"
         low, high = np.minimum(low, 0), np.maximum(high, 0)
         scale = (high - low) / top
     # A grid for all zeros, or finer than float32 can divide by, is any grid.
