@@ -22,7 +22,9 @@ def read_report(content: str | bytes, origin: str) -> Report:
     if not isinstance(document, dict) or not str(document.get("schema", "")).startswith("modelkit/report-"):
         raise ModelkitError(f"{origin} is JSON, but not a modelkit report.", fix)
     if document["schema"] != SCHEMA:
-        raise ModelkitError(f"{origin} is a {document['schema']}, and this modelkit reads {SCHEMA}.", "Use the modelkit that wrote it.")
+        raise ModelkitError(
+            f"{origin} is a {document['schema']}, and this modelkit reads {SCHEMA}.", "Use the modelkit that wrote it."
+        )
     try:
         return Report.model_validate(document)
     except ValidationError as error:

@@ -30,7 +30,9 @@ Count = Annotated[int, Field(ge=0)]
 class Record(BaseModel):
     """Keys beyond the contract's are kept: a later version may add some."""
 
-    model_config = ConfigDict(extra="allow", populate_by_name=True, allow_inf_nan=False, json_schema_serialization_defaults_required=True)
+    model_config = ConfigDict(
+        extra="allow", populate_by_name=True, allow_inf_nan=False, json_schema_serialization_defaults_required=True
+    )
 
 
 class Environment(Record):
@@ -47,7 +49,8 @@ class Environment(Record):
 
 
 class Layer(Record):
-    """A layer of a model. `macs` for one sample, null where a shape is unknown. `sparsity`: share of zeros. `form`: "dense", "int8 per-channel", "int4 g32"…"""
+    """A layer of a model. `macs`: for one sample, null where a shape is unknown. `sparsity`: the share of zeros in its weight.
+    `form`: "dense", "int8 per-channel", "int4 g32"…"""
 
     name: str
     kind: str

@@ -1,0 +1,173 @@
+"""Charts as inline SVG, drawn here so that a report needs no script and no network.
+
+Every chart is 360 units wide, so that its text stays readable on a phone; colours are classes of the page's style sheet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from math import log10
+
+from . import figures
+
+WIDTH = 360
+SERIES = 6  # colours in the style sheet; further series start again after the first, which is the baseline's
+BINS = 48
+
+
+@dataclass(frozen=True)
+class Bar:
+    label: str
+    value: float
+    text: str
+    series: int
+    interval: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    label: str
+    x: float
+    y: float
+    weight: float
+    series: int
+
+
+@dataclass(frozen=True)
+class Distribution:
+    label: str
+    samples: Sequence[float]
+    median: float
+    series: int
+
+
+def bars(title: str, items: Sequence[Bar]) -> str:
+    """Horizontal bars from zero, their values beside the labels, a whisker for each confidence interval."""
+    most = max([item.value for item in items] + [item.interval[1] for item in items if item.interval], default=0) or 1
+    scale = (WIDTH - 8) / most
+    parts = []
+    for i, item in enumerate(items):
+        top = 44 * i + 4
+        parts.append(_text(0, top + 12, figures.shorten(item.label, 30), title=item.label))
+        parts.append(_text(WIDTH, top + 12, item.text, "end strong"))
+        parts.append(f'<rect class="track" x="0" y="{top + 19}" width="{WIDTH}" height="12" rx="3"/>')
+        width = max(item.value * scale, 1)
+        parts.append(f'<rect class="s{_series(item.series)}" x="0" y="{top + 19}" width="{width:.1f}" height="12" rx="3"/>')
+        if item.interval is not None:
+            low, high = (max(end, 0) * scale for end in item.interval)
+            y = top + 25
+            whisker = f"M{low:.1f} {y - 4}V{y + 4}M{low:.1f} {y}H{high:.1f}M{high:.1f} {y - 4}V{y + 4}"
+            parts.append(f'<path class="whisker" d="{whisker}"/>')
+    return _svg(title, 44 * len(items) + 2, parts)
+
+
+def distributions(title: str, unit: str, items: Sequence[Distribution]) -> str:
+    """A histogram per series over one axis, a line at each median. The slowest 1 % is cut off, and said to be."""
+    low = min(min(item.samples) for item in items)
+    high = max(sorted(item.samples)[int(0.99 * (len(item.samples) - 1))] for item in items)
+    high = high if high > low else low + (abs(low) or 1) * 0.01
+    parts = []
+    for i, item in enumerate(items):
+        top = 66 * i + 4
+        counts = [0] * BINS
+        for sample in item.samples:
+            if sample <= high:
+                counts[min(int((sample - low) / (high - low) * BINS), BINS - 1)] += 1
+        base, step, most = top + 58, WIDTH / BINS, max(counts) or 1
+        outline = "".join(f"V{base - 38 * count / most:.1f}h{step:.2f}" for count in counts)
+        parts.append(_text(0, top + 12, figures.shorten(item.label, 30), title=item.label))
+        parts.append(_text(WIDTH, top + 12, f"{figures.significant(item.median)} {unit}", "end strong"))
+        parts.append(f'<path class="s{_series(item.series)} soft" d="M0 {base}{outline}V{base}Z"/>')
+        x = (item.median - low) / (high - low) * WIDTH
+        parts.append(f'<path class="median" d="M{x:.1f} {base}v-42"/><path class="axis" d="M0 {base}H{WIDTH}"/>')
+    bottom = 66 * len(items) + 14
+    parts.append(_text(0, bottom, f"{figures.significant(low)} {unit}", "muted"))
+    parts.append(_text(WIDTH, bottom, f"{figures.significant(high)} {unit} (99 %)", "end muted"))
+    return _svg(title, bottom + 6, parts)
+
+
+def scatter(title: str, x_label: str, y_label: str, points: Sequence[Point], y_text: Sequence[str]) -> str:
+    """Points whose areas are in proportion to their weights; a label beside each."""
+    left, top, width, height = 8, 22, WIDTH - 16, 190
+    x_low, x_high = _range([p.x for p in points], from_zero=True)
+    y_low, y_high = _range([p.y for p in points], from_zero=False)
+    heaviest = max(p.weight for p in points) or 1
+    base = top + height
+    parts = [f'<path class="axis" d="M{left} {base}H{left + width}M{left} {top}V{base}"/>']
+    parts.append(_text(left + 4, top - 8, y_label, "muted") + _text(left + width, base + 18, x_label, "end muted"))
+    for p, said in zip(points, y_text, strict=True):
+        x = left + (p.x - x_low) / (x_high - x_low) * width
+        y = base - (p.y - y_low) / (y_high - y_low) * height
+        radius = max(18 * (p.weight / heaviest) ** 0.5, 4)
+        described = _escape(f"{p.label}: {figures.significant(p.x)} ms, {said}")
+        parts.append(
+            f'<circle class="s{_series(p.series)} soft edge" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"><title>{described}</title></circle>'
+        )
+        beyond = x > WIDTH * 0.55
+        parts.append(
+            _text(
+                x - radius - 4 if beyond else x + radius + 4,
+                y + 4,
+                figures.shorten(p.label, 22),
+                "end" if beyond else "",
+                title=p.label,
+            )
+        )
+    return _svg(title, base + 26, parts)
+
+
+def profile(
+    title: str, values: Sequence[float | None], note: str, behind: Sequence[float] | None = None, log: bool = False
+) -> str:
+    """One column per layer in the model's order; `behind` is drawn as a paler column of the same scale (the value before)."""
+    height, top = 96, 22
+    known = [v for v in [*values, *(behind or [])] if v]
+    parts = [_text(WIDTH, 12, note, "end muted")]
+    step = WIDTH / max(len(values), 1)
+    gap = 1.5 if step > 5 else 0
+    for series, css in ((behind, "s0 soft"), (values, "s1")):
+        path = ""
+        for i, value in enumerate(series or []):
+            tall = _height(value, known, log) * height
+            if tall:
+                path += f"M{i * step:.1f} {top + height}v{-tall:.1f}h{max(step - gap, 0.7):.1f}v{tall:.1f}Z"
+        parts.append(f'<path class="{css}" d="{path}"/>' if path else "")
+    parts.append(f'<path class="axis" d="M0 {top + height}H{WIDTH}"/>')
+    parts.append(_text(0, top + height + 16, "first layer", "muted") + _text(WIDTH, top + height + 16, "last", "end muted"))
+    return _svg(title, top + height + 22, parts)
+
+
+def _height(value: float | None, known: Sequence[float], log: bool) -> float:
+    """Share of the chart's height. A logarithmic one begins half a decade below its smallest value."""
+    if not value:
+        return 0.0
+    if not log:
+        return value / max(known)
+    low, high = log10(min(known)) - 0.5, log10(max(known))
+    return (log10(value) - low) / (high - low)
+
+
+def _range(values: Sequence[float], from_zero: bool) -> tuple[float, float]:
+    low, high = (0.0 if from_zero else min(values)), max(values)
+    margin = (high - low or abs(high) or 1) * 0.18
+    return low if from_zero else low - margin, high + margin
+
+
+def _series(index: int) -> int:
+    return index if index < SERIES else 1 + (index - 1) % (SERIES - 1)
+
+
+def _text(x: float, y: float, text: str, css: str = "", title: str = "") -> str:
+    hover = f"<title>{_escape(title)}</title>" if title and title != text else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}"{f" class={chr(34)}{css}{chr(34)}" if css else ""}>{_escape(text)}{hover}</text>'
+
+
+def _escape(text: str) -> str:
+    return escape(figures.printable(text))
+
+
+def _svg(title: str, height: float, parts: Sequence[str]) -> str:
+    body = "".join(parts)
+    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{_escape(title)}">{body}</svg>'

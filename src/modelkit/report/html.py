@@ -1,0 +1,224 @@
+"""A report as one HTML file: no script, no network, every name escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
+
+from . import charts, digest, figures, sheets
+from .records import LayerRecord, PassRecord, Report
+from .sheets import Sheet
+from .style import STYLE
+
+LONG = 40  # layer tables longer than this are folded away
+MOST = 3000  # layers shown; a page of more is slow to open, and past its size limit
+
+
+def to_html(report: Report) -> str:
+    title = _title(report)
+    body = "\n".join(_parts(report))
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<header><h1>{_text(title)}</h1><p>{_text(_under(report))}</p></header>\n{body}\n"
+        f"<footer>modelkit {_text(report.modelkit)} · {figures.significant(report.seconds)} s · {report.version}</footer>\n"
+        "</main>\n</body>\n</html>\n"
+    )
+
+
+def _text(text: object) -> str:
+    return escape(figures.printable(text))
+
+
+def _title(report: Report) -> str:
+    names = digest.short_names(report)
+    subjects = ", ".join(names[model.path] for model in report.inputs[:3]) + (", …" if len(report.inputs) > 3 else "")
+    return f"modelkit {report.command}" + (f": {subjects}" if subjects else "")
+
+
+def _under(report: Report) -> str:
+    where = f"{report.environment.cpu}, {figures.plural(report.environment.cores, 'core')}"
+    where += f", {report.environment.gpu}" if report.environment.gpu else ""
+    return f"→ {report.output.path} · {where}" if report.output is not None else where
+
+
+def _parts(report: Report) -> Iterator[str]:
+    yield _tiles(report)
+    yield from (f'<p class="warning">{_text(warning)}</p>' for warning in report.warnings)
+    if report.gates:
+        yield "<h2>Gates</h2>" + _table(sheets.gates(report.gates))
+    if report.measurements:
+        yield "<h2>Measurements</h2>" + _charts(_measured(report)) + _table(sheets.measurements(report))
+        yield '<p class="muted">Against the first model. Whiskers and ± are 95 % intervals; ≈ is a difference within the noise.</p>'
+    if report.comparison is not None:
+        yield "<h2>Comparison</h2>"
+        for candidate in report.comparison.candidates:
+            sheet = sheets.comparison(report, report.comparison, candidate)
+            yield f"<h3>{_text(sheet.title)}</h3>{_table(sheet)}"
+            yield _folded("By class", _table(sheets.classes(candidate))) if candidate.classes else ""
+    for record in report.passes:
+        yield from _pass(record)
+    for model in report.inputs if report.command == "inspect" else []:
+        yield f"<h2>{_text(model.path)}</h2>{_table(sheets.model_layers(model))}"
+    for found in report.available or []:
+        yield f"<h2>{_text(found.name)}</h2><p>{_text(found.summary)}</p>" + (
+            _table(sheets.options(found)) if found.options else ""
+        )
+    if report.advice:
+        yield f"<h2>Advice</h2><ul>{''.join(f'<li>{_text(line)}</li>' for line in report.advice)}</ul>"
+    if report.inputs:
+        yield "<h2>Models</h2>" + _table(sheets.models(report))
+    yield "<h2>Environment</h2>" + _table(sheets.environment(report.environment), "facts")
+
+
+def _tiles(report: Report) -> str:
+    tiles = digest.headline(report)
+    css = {True: ' class="good"', False: ' class="bad"', None: ""}
+    cells = [
+        f'<div class="tile"><span>{_text(t.label)}</span><b{css[t.good]}>{_text(t.value)}</b><span>{_text(t.detail)}</span></div>'
+        for t in tiles
+    ]
+    return f'<div class="tiles">{"".join(cells)}</div>' if cells else ""
+
+
+def _table(sheet: Sheet, css: str = "") -> str:
+    right = [' class="r"' if i in sheet.right else "" for i in range(len(sheet.columns))]
+    head = "".join(f"<th{right[i]}>{_text(name)}</th>" for i, name in enumerate(sheet.columns))
+    head = f"<thead><tr>{head}</tr></thead>" if any(sheet.columns) else ""
+    body = "".join(
+        "<tr>" + "".join(f"<td{right[i]}>{_text(cell)}</td>" for i, cell in enumerate(row)) + "</tr>" for row in sheet.rows
+    )
+    return (
+        f'<div class="scroll"><table{f" class={chr(34)}{css}{chr(34)}" if css else ""}>{head}<tbody>{body}</tbody></table></div>'
+    )
+
+
+def _folded(summary: str, content: str, count: int = LONG + 1) -> str:
+    return f"<details{'' if count > LONG else ' open'}><summary>{_text(summary)}</summary>{content}</details>"
+
+
+def _charts(found: Iterable[tuple[str, str]]) -> str:
+    cards = "".join(f'<div class="card"><h3>{_text(title)}</h3>{svg}</div>' for title, svg in found)
+    return f'<div class="charts">{cards}</div>' if cards else ""
+
+
+def _measured(report: Report) -> Iterator[tuple[str, str]]:
+    """(title, chart) for every figure that was measured, models in the order of the report."""
+    rows = digest.rows(report)
+    colour = {path: i for i, path in enumerate(dict.fromkeys(r.measurement.model for r in rows))}
+    labels = [_label(row, rows) for row in rows]
+    series = [colour[row.measurement.model] for row in rows]
+    times = [
+        charts.Bar(label, t.p50, f"{figures.milliseconds(t.p50, t.ci95)} ms", s, t.ci95)
+        for label, s, t in zip(labels, series, (r.measurement.latency_ms for r in rows), strict=True)
+    ]
+    yield "Latency, median", charts.bars("Latency, median", times)
+    once = {row.name: (row, colour[row.measurement.model]) for row in reversed(rows)}
+    each = list(reversed(once.values()))
+    sizes = [charts.Bar(row.name, row.bytes, figures.size(row.bytes), s) for row, s in each if row.bytes is not None]
+    if sizes:
+        yield "Size of the model's files", charts.bars("Size", sizes)
+    for metric in digest.metric_names(report):
+        yield from _quality(metric, each)
+    memory = [(m.peak_memory_bytes, label, s) for m, label, s in zip((r.measurement for r in rows), labels, series, strict=True)]
+    peaks = [charts.Bar(label, peak, figures.size(peak), s) for peak, label, s in memory if peak is not None]
+    if peaks:
+        yield "Peak memory", charts.bars("Peak memory", peaks)
+    sampled = [
+        charts.Distribution(label, r.measurement.latency_ms.samples, r.measurement.latency_ms.p50, s)
+        for r, label, s in zip(rows, labels, series, strict=True)
+        if r.measurement.latency_ms.samples
+    ]
+    if sampled:
+        yield "Latency of single runs", charts.distributions("Latency of single runs", "ms", sampled)
+
+
+def _label(row: digest.Row, rows: Sequence[digest.Row]) -> str:
+    """The model's name, with what else tells its measurement from the others."""
+    settings = {digest.setting(r.measurement) for r in rows}
+    batches = {r.measurement.batch_size for r in rows}
+    parts = (
+        [row.name]
+        + [row.measurement.runtime] * (len(settings) > 1)
+        + [f"batch {row.measurement.batch_size}"] * (len(batches) > 1)
+    )
+    return ", ".join(parts)
+
+
+def _quality(metric: str, each: Sequence[tuple[digest.Row, int]]) -> Iterator[tuple[str, str]]:
+    bars, points, said = [], [], []
+    for row, series in each:
+        found = row.measurement.quality.get(metric)
+        if found is None or found.value is None:
+            continue
+        text = figures.quality_with_interval(metric, found.value, found.ci95)
+        bars.append(charts.Bar(row.name, max(found.value, 0), text, series, found.ci95))
+        points.append(charts.Point(row.name, row.measurement.latency_ms.p50, found.value, row.bytes or 0, series))
+        said.append(figures.quality(metric, found.value))
+    name = metric.capitalize()
+    if bars:
+        yield name, charts.bars(name, bars)
+    if len(points) > 1:
+        yield f"{name} against latency; area is size", charts.scatter(name, "ms, median →", f"↑ {metric}", points, said)
+
+
+def _pass(record: PassRecord) -> Iterator[str]:
+    yield f"<h2>{_text(record.name)}</h2>"
+    if record.options:
+        yield f'<p class="muted">{_text(sheets.pass_options(record))}</p>'
+    changed = [layer for layer in record.layers if layer.skipped is None]
+    yield _charts(_profiles(changed))
+    yield _table(sheets.forms(record)) if changed else ""
+    reasons = digest.skip_reasons(record)
+    if reasons:
+        lines = "".join(f"<li>{figures.plural(len(names), 'layer')}: {_text(reason)}</li>" for reason, names in reasons)
+        yield f"<h3>Left alone</h3><ul>{lines}</ul>"
+    shown = record.layers[:MOST]
+    summary = (
+        f"All {len(shown)} layers" if len(shown) == len(record.layers) else f"The first {MOST} of {len(record.layers)} layers"
+    )
+    yield _folded(summary, _layers(shown), len(record.layers)) if shown else ""
+
+
+def _profiles(changed: Sequence[LayerRecord]) -> Iterator[tuple[str, str]]:
+    if len(changed) < 2:
+        return
+    errors = [layer.error for layer in changed if layer.error]
+    if errors:
+        worst = max(errors)
+        note = (
+            f"largest {figures.significant(worst, 2)}, logarithmic"
+            if worst > 30 * min(errors)
+            else f"largest {figures.significant(worst, 2)}"
+        )
+        values = [layer.error for layer in changed]
+        yield "Error of each layer's output", charts.profile("Error by layer", values, note, log=worst > 30 * min(errors))
+    before = [float(layer.bytes_before) for layer in changed]
+    after = [float(layer.bytes_after) for layer in changed]
+    note = f"{figures.size(int(sum(before)))} → {figures.size(int(sum(after)))}"
+    yield "Bytes of each layer, before and after", charts.profile("Bytes by layer", after, note, behind=before)
+
+
+def _layers(layers: Sequence[LayerRecord]) -> str:
+    largest = max((layer.bytes_before for layer in layers), default=0) or 1
+    worst = max((layer.error for layer in layers if layer.error is not None), default=0) or 1
+    body = "".join(_layer(layer, largest, worst) for layer in layers)
+    head = '<th>Layer</th><th>Kind</th><th>Shape</th><th>Form</th><th class="r">Bytes</th><th class="r">Error</th>'
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _layer(layer: LayerRecord, largest: int, worst: float) -> str:
+    names = f'<td>{_text(layer.name)}</td><td>{_text(layer.kind)}</td><td class="nowrap">{figures.shape(layer.shape)}</td>'
+    if layer.skipped is not None:
+        kept = figures.size(layer.bytes_before)
+        return f'<tr class="muted">{names}<td>left: {_text(layer.skipped)}</td><td class="r">{kept}</td><td class="r">{figures.NONE}</td></tr>'
+    before, after = (100 * count / largest for count in (layer.bytes_before, layer.bytes_after))
+    meter = (
+        f'<span class="meter"><i class="was" style="width:{before:.1f}%"></i><i style="width:{min(after, 100):.1f}%"></i></span>'
+    )
+    size = f"{figures.size(layer.bytes_before)} → {figures.size(layer.bytes_after)}{meter}"
+    error = figures.significant(layer.error, 2)
+    if layer.error is not None:
+        error += f'<span class="meter"><i style="width:{100 * layer.error / worst:.1f}%"></i></span>'
+    return f'<tr>{names}<td>{_text(layer.form)}</td><td class="r">{size}</td><td class="r">{error}</td></tr>'
