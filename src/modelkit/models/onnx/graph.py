@@ -1,0 +1,182 @@
+"""The neutral graph of an ONNX program, and the site of each of its nodes in the program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import onnx
+
+from modelkit.core.graph import Edge, Graph, Kind, Node, Shape
+
+from . import composites, constants, layers
+from .kinds import kind_of
+from .layers import Site
+from .program import Program, attributes
+from .shapes import Shapes
+
+
+@dataclass(frozen=True)
+class View:
+    """`sites` by the neutral node's name."""
+
+    graph: Graph
+    sites: Mapping[str, Site]
+
+
+def build(program: Program, shapes: Shapes, forms: Mapping[str, str]) -> View:
+    """`forms`: what the file's metadata says about how layers are stored; it knows more than the tensors' types do."""
+    found = composites.find(program, shapes)
+    hidden = {member for site in found.values() for member in site.members} | composites.quantisers(program, found)
+    nodes: list[Node] = []
+    sites: dict[str, Site] = {}
+    for node in program.nodes:
+        site = found.get(node.name)
+        if site is None:
+            if node.name in hidden or all(name in program.constants for name in node.output if name):
+                continue
+            site = _site(program, shapes, node)
+        hidden.update(site.members)
+        kind, function = _kind(program, shapes, node, site)
+        name = _name(program, node, site, sites, kind)
+        sites[name] = site
+        outputs = (site.output,) if kind in ("linear", "embedding") else tuple(output for output in node.output if output)
+        nodes.append(
+            Node(
+                name,
+                kind,
+                node.op_type,
+                site.inputs,
+                outputs,
+                _named_forms(site, forms.get(name)),
+                _attributes(program, shapes, node, site, kind, function),
+                _skip(kind, site),
+            )
+        )
+    edges = {name: _edge(name, shapes) for node in nodes for name in (*node.inputs, *node.outputs)}
+    edges.update((name, _edge(name, shapes)) for name in (*program.inputs, *program.outputs))
+    return View(Graph(tuple(nodes), edges, shapes.inputs, program.outputs), sites)
+
+
+def _site(program: Program, shapes: Shapes, node: onnx.NodeProto) -> Site:
+    if node.op_type in ("MatMul", "Gemm"):
+        return layers.linear(program, shapes, node) or layers.other(program, shapes, node)
+    if node.op_type in ("Conv", "ConvTranspose"):
+        return layers.convolution(program, shapes, node)
+    if node.op_type == "Gather":
+        return layers.embedding(program, shapes, node) or layers.other(program, shapes, node)
+    kind, _ = kind_of(node.op_type)
+    if kind == "recurrent":
+        return layers.recurrent(program, shapes, node)
+    if kind == "norm":
+        return layers.norm(program, shapes, node)
+    return layers.other(program, shapes, node)
+
+
+def _kind(program: Program, shapes: Shapes, node: onnx.NodeProto, site: Site) -> tuple[Kind, str]:
+    kind, function = kind_of(node.op_type)
+    if site.style in ("matmul", "gemm"):
+        return "linear", ""
+    if site.style == "gather" or site.kind == "embedding":
+        return "embedding", ""
+    if site.kind is not None:
+        return site.kind, ""
+    return kind, function
+
+
+def _name(program: Program, node: onnx.NodeProto, site: Site, taken: Mapping[str, Site], kind: Kind) -> str:
+    """The name of the weight, as the exporter wrote it, says most; the ONNX node's name is unique."""
+    weight = site.parameters.get("weight")
+    named = constants.layer_name(weight.stored[0]) if weight and weight.stored else None
+    if named is None or named in taken or (named in program.node and named != node.name):
+        return node.name
+    return named
+
+
+def _named_forms(site: Site, form: str | None) -> dict[str, Any]:
+    parameters = dict(site.parameters)
+    weight = parameters.get("weight")
+    if form and weight is not None:
+        parameters["weight"] = type(weight)(weight.name, weight.shape, weight.dtype, weight.bytes, form, weight.stored)
+    return parameters
+
+
+def _skip(kind: Kind, site: Site) -> str | None:
+    if kind == "control":
+        return "control flow: the layers inside are not seen"
+    return site.skip
+
+
+def _edge(name: str, shapes: Shapes) -> Edge:
+    return Edge(name, shapes.found.get(name), shapes.dtypes.get(name, "float32"))
+
+
+def _attributes(program: Program, shapes: Shapes, node: onnx.NodeProto, site: Site, kind: Kind, function: str) -> dict[str, Any]:
+    given = attributes(node)
+    found: dict[str, Any] = {"function": function} if function and kind not in ("matmul", "conv", "linear") else {}
+    if kind == "conv":
+        spatial = len(site.parameters["weight"].shape) - 2 if "weight" in site.parameters else 0
+        found = {
+            "groups": given.get("group", 1),
+            "stride": tuple(given.get("strides") or (1,) * spatial),  # type: ignore[arg-type]
+            "transposed": node.op_type == "ConvTranspose",
+        }
+    elif kind == "norm":
+        found |= {
+            "epsilon": given.get("epsilon", 1e-5),
+            "axis": given.get("axis", 1 if function in ("batch", "instance", "group") else -1),
+        }
+    elif kind in ("softmax", "concat"):
+        found["axis"] = given.get("axis", -1)
+    elif function == "clip":
+        found |= {bound: _number(program, node, slot) for bound, slot in (("low", 1), ("high", 2))}
+    elif function == "leaky_relu":
+        found["alpha"] = given.get("alpha", 0.01)
+    elif kind == "recurrent":
+        sequence = shapes.found.get(node.input[0])
+        found["steps"] = prod(sequence[:2]) if sequence else None
+    elif kind == "matmul":
+        found |= _product(program, shapes, node, given)
+    elif kind == "attention":
+        found |= _attention(shapes, node, site)
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _number(program: Program, node: onnx.NodeProto, slot: int) -> float | None:
+    name = node.input[slot] if len(node.input) > slot else ""
+    return float(constants.evaluate(program, name)) if name and name in program.constants else None
+
+
+def _product(program: Program, shapes: Shapes, node: onnx.NodeProto, given: Mapping[str, object]) -> dict[str, Any]:
+    """What counting the products needs: for Einsum the product of all its letters' sizes."""
+    operands = [shapes.found.get(name) for name in node.input[:2]]
+    out = shapes.found.get(node.output[0])
+    if node.op_type == "Einsum":
+        macs = _einsum(str(given["equation"]), [shapes.found.get(name) for name in node.input])
+        return {} if macs is None else {"macs": macs}
+    if node.op_type in ("Gemm", "FusedMatMul") and given.get("transA"):
+        return {"transpose_left": True}
+    if node.input[0] in program.constants and operands[0] and out is not None:
+        return {"macs": prod(out) * operands[0][-1]}
+    return {}
+
+
+def _einsum(equation: str, operands: list[Shape | None]) -> int | None:
+    sizes: dict[str, int] = {}
+    for letters, shape in zip(equation.replace(" ", "").split("->")[0].split(","), operands, strict=False):
+        if shape is None or "..." in letters:
+            return None
+        sizes.update(zip(letters, shape, strict=False))
+    return prod(sizes.values())
+
+
+def _attention(shapes: Shapes, node: onnx.NodeProto, site: Site) -> dict[str, Any]:
+    """The contributed operator `Attention` projects its one input itself: products of that and of the two of attention."""
+    hidden, weight = shapes.found.get(node.input[0]), site.parameters.get("constant")
+    if node.op_type != "Attention" or node.domain != "com.microsoft" or hidden is None or weight is None:
+        return {}
+    batch, length, _ = hidden
+    width = weight.shape[1] // 3
+    return {"macs": batch * length * weight.size + 2 * batch * length * length * width}

@@ -1,0 +1,185 @@
+"""The ONNX adapter: a file as modelkit's `Model`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import onnx
+
+from modelkit.core.errors import ModelkitError
+from modelkit.core.forms import Array, DynamicGrid, Quantized, WeightForm
+from modelkit.core.graph import Graph, Node, Parameter
+from modelkit.core.model import EdgeGrid, Feeds, Provenance
+
+from . import emission, metadata, opening, rewiring, saving, session, shapes
+from . import graph as graphs
+from .emission import Changes
+from .graph import View
+from .layers import Site
+from .program import Program
+from .shapes import Bindings, Shapes
+
+
+class OnnxModel:
+    """An ONNX model, as it was opened, with the changes made since. Changes become nodes when the model is run or saved.
+
+    The opened program is never altered, so copies share it, and its weights stay in the memory-mapped file until they are read.
+    """
+
+    format = "onnx"
+    family = "onnx"
+
+    def __init__(self, path: Path, program: Program, known: Shapes, provenance: Provenance) -> None:
+        self.path = path
+        self.provenance = provenance
+        self._program = program
+        self._shapes = known
+        self._opened = graphs.build(program, known, provenance.forms)
+        self._changes = Changes()
+        self._removed: tuple[str, ...] = ()
+        self._current: tuple[Program, View] | None = None
+        self._shown: Graph | None = None
+
+    @classmethod
+    def open(cls, path: Path, bindings: Bindings | None = None) -> OnnxModel:
+        """Open a file. `bindings` give shapes (and types) of inputs where the file leaves them open. Raises ModelkitError."""
+        return cls._of(Path(path), opening.load(Path(path)), bindings)
+
+    @classmethod
+    def from_proto(cls, proto: onnx.ModelProto, path: Path, base_dir: Path) -> OnnxModel:
+        """A model in memory, called `path`; its external data is looked for in `base_dir`."""
+        return cls._of(Path(path), opening.from_proto(proto, Path(path), Path(base_dir)), None)
+
+    @classmethod
+    def _of(cls, path: Path, program: Program, bindings: Bindings | None) -> OnnxModel:
+        model = cls(path, program, shapes.infer(program, bindings, path), metadata.read(program.structure, path))
+        if model._learn_shapes():
+            model._opened = graphs.build(program, model._shapes, model.provenance.forms)
+        return model
+
+    def _learn_shapes(self) -> bool:
+        """Run the model once on made-up inputs, where shapes of its values could not be inferred. Whether any was learnt."""
+        missing = [name for name, edge in self._opened.graph.edges.items() if edge.shape is None]
+        if not missing:
+            return False
+        from modelkit.analysis.synthetic import synthetic_inputs
+
+        try:
+            values = next(session.observe(self._program, [synthetic_inputs(self._opened.graph, 1, 0)], missing, optimise=False))
+        except ModelkitError:  # a model that needs special inputs: its graph is shown without these shapes
+            return False
+        for name, value in values.items():
+            if hasattr(value, "shape"):
+                self._shapes.found[name], self._shapes.dtypes[name] = tuple(value.shape), value.dtype.name
+        return True
+
+    @property
+    def graph(self) -> Graph:
+        if self._shown is None:
+            _, view = self._reduced()
+            nodes = tuple(self._with_forms(node) for node in view.graph.nodes)
+            self._shown = dataclasses.replace(view.graph, nodes=nodes)
+        return self._shown
+
+    def _with_forms(self, node: Node) -> Node:
+        changed = {role: form for role in ("weight", "bias") if (form := self._changes.forms.get((node.name, role))) is not None}
+        if not changed:
+            return node
+        parameters = dict(node.parameters)
+        for role, form in changed.items():
+            name = f"{node.name}.{role}"
+            dtype = node.parameters["weight"].dtype
+            parameters[role] = Parameter(name, tuple(form.shape), dtype, form.nbytes, str(form), (name,))
+        return dataclasses.replace(node, parameters=parameters)
+
+    def _reduced(self) -> tuple[Program, View]:
+        """The opened program without the removed nodes."""
+        if self._current is None:
+            if self._removed:
+                program = rewiring.without(self._program, [self._opened.sites[name].members[0] for name in self._removed])
+                self._current = program, graphs.build(program, self._shapes, self.provenance.forms)
+            else:
+                self._current = self._program, self._opened
+        return self._current
+
+    def _written(self) -> Program:
+        program, view = self._reduced()
+        return emission.write(program, view, self._changes)
+
+    def files(self) -> list[Path]:
+        return opening.files(self.path)
+
+    def _site(self, node: str) -> Site:
+        if node not in self._opened.sites:
+            raise ModelkitError(f"{self.path} has no node {node!r}.", "Its nodes are listed by `modelkit inspect`.")
+        return self._opened.sites[node]
+
+    def parameter(self, node: str, role: str) -> Array | None:
+        site = self._site(node)
+        form = self._changes.forms.get((node, role))
+        if form is not None:
+            return form.decode()
+        return site.read[role]() if role in site.read else None
+
+    def can_lower(self, node: str, form: WeightForm, activation: DynamicGrid | None = None) -> str | None:
+        site = self._site(node)
+        return emission.reason_against(self._opened.graph.by_name[node], site, form, activation is not None)
+
+    def set_parameter(self, node: str, role: str, form: WeightForm, activation: DynamicGrid | None = None) -> None:
+        site, shown = self._site(node), self._opened.graph.by_name[node]
+        if role not in ("weight", "bias") or (role == "bias" and shown.kind not in ("linear", "conv")):
+            raise ModelkitError(f"The {role} of {node} can't be replaced.", "Only weights and biases of layers can.")
+        reason = shown.skip if role == "bias" else self.can_lower(node, form, activation)
+        if reason is not None or site.style == "fixed":
+            raise ModelkitError(
+                f"{node} can't take the form {form}: {reason}.", "Leave it out with --ignore, or choose another form."
+            )
+        if role == "weight" and tuple(form.shape) != shown.parameters["weight"].shape:
+            raise ModelkitError(
+                f"{node} has a weight of shape {list(shown.parameters['weight'].shape)}, not {list(form.shape)}.",
+                "Keep the shape.",
+            )
+        self._changes.forms[node, role] = form
+        if role == "weight":
+            self._changes.dynamic.pop(node, None)
+            if activation is not None:
+                self._changes.dynamic[node] = activation
+            if isinstance(form, Quantized):
+                self.provenance.forms[node] = str(form)
+            else:
+                self.provenance.forms.pop(node, None)
+        self._shown = None
+
+    def remove(self, node: str) -> None:
+        site = self._site(node)
+        shown = self._opened.graph.by_name[node]
+        if len(shown.inputs) != 1 or len(shown.outputs) != 1 or len(site.members) != 1:
+            raise ModelkitError(f"{node} can't be taken out.", "Only nodes with one input and one output can.")
+        if node not in self._removed:
+            self._removed = (*self._removed, node)
+        self._current = self._shown = None
+
+    def quantize_edges(self, grids: Mapping[str, EdgeGrid]) -> None:
+        _, view = self._reduced()
+        for edge in grids:
+            if edge not in view.graph.edges or not view.graph.edges[edge].is_float:
+                raise ModelkitError(f"{edge!r} is no float tensor of {self.path}.", "Only float activations can be put on grids.")
+        self._changes.grids.update(grids)
+
+    def observe(self, batches: Iterable[Feeds], edges: Iterable[str]) -> Iterator[Mapping[str, Array]]:
+        program = self._written()
+        wanted = list(dict.fromkeys((*edges, *program.outputs)))
+        return session.observe(program, batches, wanted)
+
+    def copy(self) -> OnnxModel:
+        twin = OnnxModel.__new__(OnnxModel)
+        twin.__dict__.update(self.__dict__)
+        twin.provenance = metadata.copied(self.provenance)
+        twin._changes = self._changes.copy()
+        return twin
+
+    def save(self, path: Path) -> None:
+        """Write an ONNX file; big tensors go to `<path>.data` beside it if they did so before or don't fit in one message."""
+        saving.save(metadata.written(self._written(), self.provenance), Path(path), external=len(self.files()) > 1)

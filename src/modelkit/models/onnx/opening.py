@@ -1,0 +1,260 @@
+"""From a file to a Program: every way an ONNX file may be written is brought to one, and what can't be used is told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from modelkit.core.errors import ModelkitError
+from modelkit.core.forms import Array
+
+from . import wire
+from .program import Program, in_order, subgraphs
+from .tensors import Tensor, stored_bytes
+
+OLDEST_OPSET = 13  # per-axis DequantizeLinear, and axes as inputs
+_STANDARD = ("", "ai.onnx")
+_KNOWN_DOMAINS = (
+    *_STANDARD,
+    "ai.onnx.ml",
+    "ai.onnx.training",
+    "ai.onnx.preview.training",
+    "com.microsoft",
+    "com.microsoft.nchwc",
+)
+
+
+def load(path: Path) -> Program:
+    """Open an ONNX file. Raises ModelkitError for what is missing, broken, not a model, or needs unknown operators."""
+    if not path.exists():
+        raise ModelkitError(f"{path} does not exist.", "Check the path.")
+    if path.is_dir():
+        raise ModelkitError(f"{path} is a folder, not an ONNX file.", "Name the .onnx file in it.")
+    if path.stat().st_size == 0:
+        raise ModelkitError(f"{path} is empty.", "Export or download the model again.")
+    try:
+        model, initializers = wire.read(path)
+    except PermissionError as error:
+        raise ModelkitError(f"{path} can't be read: permission denied.", "Change the file's permissions.") from error
+    except wire.WireError as error:
+        raise ModelkitError(
+            f"{path} is not a whole ONNX file ({error}).", "It may be truncated or of another format: export it again."
+        ) from error
+    return _program(model, initializers, path, path.parent)
+
+
+def from_proto(model: onnx.ModelProto, path: Path, base_dir: Path) -> Program:
+    """The same for a model in memory. `path` is what messages call it; external data is looked for in `base_dir`."""
+    structure = onnx.ModelProto()
+    structure.CopyFrom(model)
+    initializers = [(proto, None) for proto in model.graph.initializer]
+    structure.graph.ClearField("initializer")
+    return _program(structure, initializers, path, base_dir)
+
+
+def _program(
+    model: onnx.ModelProto, initializers: Iterable[tuple[onnx.TensorProto, Array | None]], path: Path, base: Path
+) -> Program:
+    if not model.opset_import or not (model.graph.node or model.graph.output):
+        raise ModelkitError(f"{path} is not an ONNX model.", "Give a file written by an ONNX exporter.")
+    tensors: dict[str, Tensor] = {}
+    for proto, raw in initializers:
+        if proto.data_type == onnx.TensorProto.STRING:
+            model.graph.initializer.append(proto)
+        else:
+            tensors[proto.name] = _tensor(proto, raw, path, base)
+    _refuse_unknown_operators(model, path)
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    version = next((entry.version for entry in model.opset_import if entry.domain in _STANDARD), None)
+    if version is not None and version < OLDEST_OPSET:
+        model, tensors = _converted(model, tensors, path)
+    model.ir_version = max(model.ir_version, 4)  # before 4, initializers had to be inputs too
+    _drop_constant_inputs(model, tensors)
+    nodes = _lift_constants(model.graph.node, tensors)
+    try:
+        nodes = in_order(nodes)
+    except ValueError as error:
+        raise ModelkitError(f"{path} is broken: {error}.", "Export the model again.") from error
+    _check_inputs_exist(model, nodes, tensors, path)
+    structure = onnx.ModelProto()
+    structure.CopyFrom(model)
+    structure.graph.ClearField("node")
+    opaque = {proto.name for proto in structure.graph.initializer} | {
+        sparse.values.name for sparse in structure.graph.sparse_initializer
+    }
+    return Program(structure, tuple(_named(nodes)), tensors, frozenset(opaque))
+
+
+def _tensor(proto: onnx.TensorProto, raw: Array | None, path: Path, base: Path) -> Tensor:
+    shape = tuple(proto.dims)
+    if proto.data_location == onnx.TensorProto.EXTERNAL:
+        raw = _external(proto, path, base)
+    elif raw is None:
+        tensor = Tensor.from_proto(proto)
+        raw = tensor.raw
+    if raw.nbytes != stored_bytes(proto.data_type, shape):
+        raise ModelkitError(
+            f"{path} is broken: its tensor {proto.name!r} has {raw.nbytes} bytes where its shape {list(shape)} needs"
+            f" {stored_bytes(proto.data_type, shape)}.",
+            "Export or download the model again.",
+        )
+    return Tensor(proto.data_type, shape, raw)
+
+
+def files(path: Path) -> list[Path]:
+    """The file and those that it keeps its data in."""
+    _, initializers = wire.read(path)
+    locations = dict.fromkeys(
+        entry.value for proto, _ in initializers if proto.data_location == onnx.TensorProto.EXTERNAL
+        for entry in proto.external_data if entry.key == "location"
+    )  # fmt: skip
+    return [path, *(path.parent / location for location in locations)]
+
+
+def _external(proto: onnx.TensorProto, path: Path, base: Path) -> Array:
+    entries = {entry.key: entry.value for entry in proto.external_data}
+    location = entries.get("location", "")
+    file = base / location
+    if not location or Path(location).is_absolute() or ".." in Path(location).parts:
+        raise ModelkitError(
+            f"{path} keeps its tensor {proto.name!r} at {location!r}, outside of its own folder.",
+            "Export it with its data beside it.",
+        )
+    if not file.is_file():
+        raise ModelkitError(f"{path} needs the external data file {file}, which does not exist.", "Copy it beside the model.")
+    offset = int(entries.get("offset") or 0)
+    length = int(entries.get("length") or stored_bytes(proto.data_type, tuple(proto.dims)))
+    if offset + length > file.stat().st_size:
+        raise ModelkitError(
+            f"{file} is too short for the tensor {proto.name!r} of {path}.", "Copy or export the model's data again."
+        )
+    if length == 0:
+        return np.empty(0, np.uint8)
+    return np.asarray(np.memmap(file, np.uint8, "r", offset, (length,)))
+
+
+def _refuse_unknown_operators(model: onnx.ModelProto, path: Path) -> None:
+    own = {(function.domain, function.name) for function in model.functions}
+    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while nodes:
+        node = nodes.pop()
+        for graph in subgraphs(node):
+            nodes.extend(graph.node)
+        if (node.domain, node.op_type) in own or (node.domain in _KNOWN_DOMAINS and not _missing_standard(node)):
+            continue
+        where = f" of the domain {node.domain!r}" if node.domain not in _STANDARD else ""
+        raise ModelkitError(
+            f"{path} needs the operator {node.op_type!r}{where}, which is not part of ONNX.",
+            "Export the model without custom operators, or with them as model-local functions.",
+        )
+
+
+# Contributed operators that old exporters wrote into the standard domain; ONNX Runtime still runs them.
+_CONTRIBUTED = frozenset(
+    "Affine Crop DynamicSlice GroupNormalization ImageScaler LayerNormalization ParametricSoftplus ScaledTanh"
+    " SimplifiedLayerNormalization ThresholdedRelu ATen FusedConv GivenTensorFill".split()
+)
+
+
+def _missing_standard(node: onnx.NodeProto) -> bool:
+    return node.domain in _STANDARD and not onnx.defs.has(node.op_type) and node.op_type not in _CONTRIBUTED
+
+
+def _converted(model: onnx.ModelProto, tensors: dict[str, Tensor], path: Path) -> tuple[onnx.ModelProto, dict[str, Tensor]]:
+    """The model at OLDEST_OPSET."""
+    model.graph.initializer.extend(tensor.proto(name) for name, tensor in tensors.items())
+    inputs = {value.name for value in model.graph.input}
+    if model.ir_version < 4:  # the converter wants them there
+        model.graph.input.extend(
+            onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.shape)
+            for name, tensor in tensors.items()
+            if name not in inputs
+        )
+    try:
+        converted = onnx.version_converter.convert_version(model, OLDEST_OPSET)
+    except Exception as error:  # the converter raises plain RuntimeError and more, by operator
+        old = next(entry.version for entry in model.opset_import if entry.domain in _STANDARD)
+        reason = re.sub(r"\s+", " ", str(error)).strip().rstrip(".")[:160]
+        raise ModelkitError(
+            f"{path} (opset {old}) can't be converted to opset {OLDEST_OPSET}: {reason}.", "Export it with opset 13 or newer."
+        ) from error
+    lifted = {
+        proto.name: Tensor.from_proto(proto)
+        for proto in converted.graph.initializer
+        if proto.data_type != onnx.TensorProto.STRING
+    }
+    strings = [proto for proto in converted.graph.initializer if proto.data_type == onnx.TensorProto.STRING]
+    converted.graph.ClearField("initializer")
+    converted.graph.initializer.extend(strings)
+    converted.ir_version = max(converted.ir_version, 7)
+    return converted, lifted
+
+
+def _drop_constant_inputs(model: onnx.ModelProto, tensors: dict[str, Tensor]) -> None:
+    real = [value for value in model.graph.input if value.name not in tensors]
+    if len(real) < len(model.graph.input):
+        model.graph.ClearField("input")
+        model.graph.input.extend(real)
+
+
+def _lift_constants(nodes: Iterable[onnx.NodeProto], tensors: dict[str, Tensor]) -> list[onnx.NodeProto]:
+    """Turn Constant nodes into tensors; those that hold strings or sparse tensors stay."""
+    kept = []
+    for node in nodes:
+        tensor = _constant(node) if node.op_type == "Constant" and node.domain in _STANDARD else None
+        if tensor is None:
+            kept.append(node)
+        else:
+            tensors[node.output[0]] = tensor
+    return kept
+
+
+def _constant(node: onnx.NodeProto) -> Tensor | None:
+    attribute = node.attribute[0] if node.attribute else None
+    if attribute is None:
+        return None
+    if attribute.name == "value":
+        external = attribute.t.data_location == onnx.TensorProto.EXTERNAL
+        return None if external or attribute.t.data_type == onnx.TensorProto.STRING else Tensor.from_proto(attribute.t)
+    if attribute.name in ("value_float", "value_floats"):
+        return Tensor.of(np.array(onnx.helper.get_attribute_value(attribute), np.float32))
+    if attribute.name in ("value_int", "value_ints"):
+        return Tensor.of(np.array(onnx.helper.get_attribute_value(attribute), np.int64))
+    return None
+
+
+def _check_inputs_exist(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto], tensors: dict[str, Tensor], path: Path) -> None:
+    known = set(tensors) | {value.name for value in model.graph.input} | {proto.name for proto in model.graph.initializer}
+    known |= {sparse.values.name for sparse in model.graph.sparse_initializer} | {""}
+    for node in nodes:
+        for name in node.input:
+            if name not in known:
+                raise ModelkitError(
+                    f"{path} is broken: {node.op_type} {node.name!r} reads {name!r}, which nothing computes.",
+                    "Export the model again.",
+                )
+        known.update(node.output)
+    for value in model.graph.output:
+        if value.name not in known:
+            raise ModelkitError(f"{path} is broken: nothing computes its output {value.name!r}.", "Export the model again.")
+
+
+def _named(nodes: Iterable[onnx.NodeProto]) -> Iterable[onnx.NodeProto]:
+    """The nodes with unique names; those without one are called after their operator and place."""
+    used: set[str] = set()
+    for index, node in enumerate(nodes):
+        name = node.name or f"{node.op_type}_{index}"
+        while name in used:
+            name += "_"
+        used.add(name)
+        if name != node.name:
+            renamed = onnx.NodeProto()
+            renamed.CopyFrom(node)
+            renamed.name = name
+            node = renamed
+        yield node

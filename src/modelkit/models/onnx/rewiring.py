@@ -1,0 +1,49 @@
+"""Taking nodes out of a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import onnx
+
+from .program import Program, captured, subgraphs
+
+
+def without(program: Program, names: Iterable[str]) -> Program:
+    """The program in which what read the first output of each of these nodes reads its first input.
+
+    Model outputs keep their names; where neither end of a node can be renamed, an Identity takes its place.
+    """
+    removed = set(names)
+    inner = {name for node in program.nodes for graph in subgraphs(node) for name in captured(graph)}
+    renamed: dict[str, str] = {}
+    nodes: list[onnx.NodeProto] = []
+    fixed = {*program.inputs, *program.outputs, *inner}
+
+    def final(name: str) -> str:
+        while name in renamed:
+            name = renamed[name]
+        return name
+
+    for node in program.nodes:
+        if node.name not in removed:
+            nodes.append(node)
+            continue
+        source, target = final(node.input[0]), node.output[0]
+        if target not in program.outputs and target not in inner:
+            renamed[target] = source
+        elif source not in fixed and source in program.producer:
+            renamed[source] = target
+        else:
+            nodes.append(onnx.helper.make_node("Identity", [node.input[0]], [target], name=node.name))
+    return Program(program.structure, tuple(_renamed(node, final) for node in nodes), program.tensors, program.opaque)
+
+
+def _renamed(node: onnx.NodeProto, final: Callable[[str], str]) -> onnx.NodeProto:
+    inputs, outputs = [final(name) for name in node.input], [final(name) for name in node.output]
+    if inputs == list(node.input) and outputs == list(node.output):
+        return node
+    changed = onnx.NodeProto()
+    changed.CopyFrom(node)
+    changed.input[:], changed.output[:] = inputs, outputs
+    return changed

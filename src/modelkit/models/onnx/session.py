@@ -1,0 +1,107 @@
+"""Running a program, or a few of its nodes, in ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import onnx
+
+from modelkit.core.errors import ModelkitError
+from modelkit.core.forms import Array
+from modelkit.core.model import Feeds
+
+from .program import Program
+from .tensors import Tensor
+
+# Smaller tensors stay in the model's bytes: shape inference reads their values, and a view each would be a waste.
+_INLINE_BYTES = 1024
+
+
+class Session:
+    """A program made ready to run. The big tensors are handed to the runtime where they lie, not copied into a message."""
+
+    def __init__(self, program: Program, outputs: Sequence[str], optimise: bool = True) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.enable_cpu_mem_arena = False  # it would keep the peak of every shape it has seen
+        options.log_severity_level = 4
+        if not optimise:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        model, outside = _message(program, outputs)
+        self._held = [np.require(tensor.array(), requirements=("C", "A")) for tensor in outside.values()]
+        values = [ort.OrtValue.ortvalue_from_numpy(array) for array in self._held]
+        if values:
+            options.add_external_initializers(list(outside), values)
+        try:
+            self._session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's exceptions share no base class of their own
+            raise ModelkitError(
+                f"ONNX Runtime can't run the model: {_reason(error)}.",
+                "Check that its operators are ones that ONNX Runtime's CPU provider has.",
+            ) from error
+        self.outputs = list(outputs)
+
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        try:
+            return dict(zip(self.outputs, self._session.run(self.outputs, dict(feeds)), strict=True))
+        except Exception as error:
+            raise ModelkitError(
+                f"The model does not run on these inputs: {_reason(error)}.", "Check their names, shapes and types."
+            ) from error
+
+
+def observe(
+    program: Program, batches: Iterable[Feeds], edges: Sequence[str], optimise: bool = True
+) -> Iterator[dict[str, Array]]:
+    """For each batch, the values of `edges` (which may be model inputs)."""
+    fed = [edge for edge in edges if edge in program.inputs]
+    session = Session(program, [edge for edge in edges if edge not in program.inputs], optimise)
+    for batch in batches:
+        values = session.run(batch)
+        values.update((edge, batch[edge]) for edge in fed)
+        yield values
+
+
+def run_nodes(
+    program: Program, nodes: Sequence[onnx.NodeProto], feeds: Mapping[str, Array], outputs: Sequence[str]
+) -> list[Array]:
+    """Compute `outputs` with some of the program's nodes from `feeds`, which stand for all that they read."""
+    structure = onnx.ModelProto(ir_version=program.structure.ir_version, opset_import=program.structure.opset_import)
+    structure.graph.name = "part"
+    part = Program(structure, tuple(nodes), {name: Tensor.of(array) for name, array in feeds.items()})
+    values = Session(part, outputs, optimise=False).run({})
+    return [values[name] for name in outputs]
+
+
+def _message(program: Program, outputs: Sequence[str]) -> tuple[onnx.ModelProto, dict[str, Tensor]]:
+    """The program with these outputs as a message, and the tensors that the message only announces."""
+    model = onnx.ModelProto()
+    model.CopyFrom(program.structure)
+    model.graph.node.extend(program.nodes)
+    declared = {value.name: value for value in program.structure.graph.output}
+    model.graph.ClearField("output")
+    model.graph.output.extend(declared.get(name, onnx.ValueInfoProto(name=name)) for name in outputs)
+    outside = {}
+    for name, tensor in program.tensors.items():
+        if tensor.nbytes < _INLINE_BYTES or tensor.dtype.name not in _NUMPY_NATIVE:
+            model.graph.initializer.append(tensor.proto(name))
+        else:
+            header = tensor.header(name)
+            header.data_location = onnx.TensorProto.EXTERNAL
+            header.external_data.add(key="location", value="memory")
+            header.external_data.add(key="length", value=str(tensor.nbytes))
+            model.graph.initializer.append(header)
+            outside[name] = tensor
+    return model, outside
+
+
+_NUMPY_NATIVE = frozenset(
+    ("float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool")
+)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text.split("] : ", 1)[-1].strip().rstrip(".")[:300]

@@ -1,0 +1,174 @@
+"""Concrete shapes for every value of a program: one sample, symbols bound.
+
+The file's own value_info is used when it says enough; else ONNX's shape inference runs over the program without its weights'
+data; what that can't find is learnt by running the model once on made-up inputs (see model.py).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import onnx
+
+from modelkit.core.errors import InputWarning, ModelkitError
+from modelkit.core.graph import Input, Shape
+
+from .program import Program
+
+Bindings = Mapping[str, tuple[str, tuple[int, ...]]]  # input name → (dtype, or "" for what the file says; shape)
+
+_IMAGE_SIDE = 224
+_LENGTH = 128
+_SMALLEST_TABLE = 4  # a table with fewer rows than this tells segments apart, not positions
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """`found` has a shape for each value whose shape is known, `dtypes` numpy's name for each whose type is."""
+
+    inputs: tuple[Input, ...]
+    found: dict[str, Shape]
+    dtypes: dict[str, str]
+
+
+def infer(program: Program, bindings: Bindings | None, path: object) -> Shapes:
+    """Raises ModelkitError for bindings that don't fit the model."""
+    inputs = tuple(_input(value) for value in program.structure.graph.input)
+    bound = _bind(program, inputs, bindings or {}, path)
+    shapes = {spec.name: tuple(bound(spec, axis) for axis in range(len(spec.dims))) for spec in inputs}
+    symbols = {
+        dim: size for spec in inputs for dim, size in zip(spec.dims, shapes[spec.name], strict=True) if isinstance(dim, str)
+    }
+    known = Shapes(inputs, dict(shapes), {spec.name: spec.dtype for spec in inputs})
+    for name, tensor in program.tensors.items():
+        known.found[name], known.dtypes[name] = tensor.shape, tensor.dtype.name
+    if not _stated(program, known, symbols):
+        _inferred(program, known)
+    return known
+
+
+def _input(value: onnx.ValueInfoProto) -> Input:
+    tensor = value.type.tensor_type
+    if value.type.WhichOneof("value") != "tensor_type":
+        raise ModelkitError(f"The input {value.name!r} is not a tensor.", "Only models whose inputs are tensors can be used.")
+    dims: list[int | str] = []
+    for axis, dim in enumerate(tensor.shape.dim):
+        kind = dim.WhichOneof("value")
+        dims.append(
+            dim.dim_value
+            if kind == "dim_value" and dim.dim_value > 0
+            else dim.dim_param
+            if dim.dim_param
+            else f"{value.name}_{axis}"
+        )
+    return Input(value.name, _dtype_name(tensor.elem_type), tuple(dims))
+
+
+def _dtype_name(code: int) -> str:
+    if code == onnx.TensorProto.STRING:
+        return "str"
+    return onnx.helper.tensor_dtype_to_np_dtype(code).name if code else "float32"
+
+
+def _bind(program: Program, inputs: tuple[Input, ...], bindings: Bindings, path: object) -> Callable[[Input, int], int]:
+    """A function that gives the size of any dimension of any input."""
+    names = [spec.name for spec in inputs]
+    given: dict[str, int] = {}
+    for name, (dtype, shape) in bindings.items():
+        if name not in names:
+            raise ModelkitError(f"{path} has no input {name!r}.", f"Its inputs: {', '.join(map(str, inputs))}.")
+        spec = inputs[names.index(name)]
+        fits = len(shape) == len(spec.dims) and all(
+            isinstance(dim, str) or dim == n for dim, n in zip(spec.dims, shape, strict=True)
+        )
+        if not fits or dtype not in ("", spec.dtype):
+            raise ModelkitError(
+                f"The input of {path} is {spec}, so it can't be {dtype}{list(shape)}.", "Give --input a shape and type that fit."
+            )
+        # The first dimension is the batch: graphs describe one sample.
+        given.update((dim, n) for dim, n in zip(spec.dims[1:], shape[1:], strict=True) if isinstance(dim, str))
+    batch = {spec.dims[0] for spec in inputs if spec.dims and isinstance(spec.dims[0], str)}
+    length = min([_LENGTH, *_table_rows(program)])
+    assumed: dict[str, int] = {}
+
+    def size(spec: Input, axis: int) -> int:
+        dim = spec.dims[axis]
+        if isinstance(dim, int):
+            return dim
+        if dim in given:
+            return given[dim]
+        if dim in batch:
+            return 1
+        image = len(spec.dims) >= 4 and axis >= 2 and "float" in spec.dtype
+        assumed[dim] = given[dim] = _IMAGE_SIDE if image else length
+        if image or len(spec.dims) < 4:
+            warnings.warn(
+                InputWarning(
+                    f"{spec.name}: the file leaves its dimension {dim!r} open; {given[dim]} is assumed (--input changes that)."
+                ),
+                stacklevel=2,
+            )
+        return given[dim]
+
+    return size
+
+
+def _table_rows(program: Program) -> list[int]:
+    """Rows of the tables that values are looked up in: a sequence no longer than the smallest fits every position table."""
+    rows = []
+    for node in program.nodes:
+        table = program.tensors.get(node.input[0]) if node.op_type == "Gather" else None
+        if table is not None and len(table.shape) == 2 and table.shape[0] > _SMALLEST_TABLE:
+            rows.append(table.shape[0])
+    return rows
+
+
+def _stated(program: Program, known: Shapes, symbols: Mapping[str, int]) -> bool:
+    """Take what the file says. Whether that is everything."""
+    graph = program.structure.graph
+    complete = True
+    for value in (*graph.value_info, *graph.output):
+        if value.name in known.found or value.type.WhichOneof("value") != "tensor_type":
+            continue
+        tensor = value.type.tensor_type
+        if tensor.elem_type:
+            known.dtypes[value.name] = _dtype_name(tensor.elem_type)
+        sizes = [dim.dim_value if dim.HasField("dim_value") else symbols.get(dim.dim_param, -1) for dim in tensor.shape.dim]
+        if tensor.HasField("shape") and min(sizes, default=0) >= 0:
+            known.found[value.name] = tuple(sizes)
+    complete = all(name in known.found for node in program.nodes for name in node.output if name)
+    return complete
+
+
+def _inferred(program: Program, known: Shapes) -> None:
+    """ONNX's own inference, on inputs of concrete shape. Big tensors take part by shape alone."""
+    model = onnx.ModelProto()
+    model.CopyFrom(program.structure)
+    for value in model.graph.input:
+        _fix(value, known.found[value.name])
+    model.graph.ClearField("value_info")
+    for value in model.graph.output:  # symbols in declared outputs would clash with the sizes found
+        value.type.tensor_type.ClearField("shape")
+    model.graph.node.extend(program.nodes)
+    for name, tensor in program.tensors.items():
+        model.graph.initializer.append(tensor.proto(name) if tensor.nbytes <= 1024 else tensor.header(name))
+    try:
+        model = onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False, data_prop=True)
+    except Exception:  # what inference can't do, running the model will
+        return
+    for value in (*model.graph.value_info, *model.graph.output):
+        tensor = value.type.tensor_type
+        if tensor.elem_type:
+            known.dtypes.setdefault(value.name, _dtype_name(tensor.elem_type))
+        if tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim):
+            known.found.setdefault(value.name, tuple(dim.dim_value for dim in tensor.shape.dim))
+
+
+def _fix(value: onnx.ValueInfoProto, shape: Shape) -> None:
+    tensor = value.type.tensor_type
+    tensor.ClearField("shape")
+    tensor.shape.SetInParent()
+    for size in shape:
+        tensor.shape.dim.add().dim_value = size
