@@ -20,7 +20,7 @@ from modelkit.runtimes.runtime import match
 from tests.bench.small_models import linear_onnx
 
 needs_compiler = pytest.mark.skipif(cxx_compiler() is None, reason="torch.compile needs a C++ compiler")
-EACH_TORCH = ["torch", pytest.param("compile", marks=needs_compiler)]
+EACH_TORCH = ["torch", pytest.param("compile", marks=[needs_compiler, pytest.mark.slow])]
 
 
 class TwoHeads(torch.nn.Module):
@@ -67,14 +67,14 @@ def test_torch_runtimes_give_the_module_s_numbers(name, two_heads):
     assert runner.device_memory() is None
 
 
-@pytest.mark.parametrize("name", EACH_TORCH)
+@pytest.mark.parametrize("name", ["torch", pytest.param("compile", marks=needs_compiler)])
 def test_torch_runtimes_run_quantised_operators(name, tmp_path):
     from torch.ao.quantization.fx import _decomposed  # noqa: F401
 
     class Rounded(torch.nn.Module):
         def forward(self, x):
-            q = torch.ops.quantized_decomposed.quantize_per_tensor(x, 0.1, 3, 0, 255, torch.uint8)
-            return torch.ops.quantized_decomposed.dequantize_per_tensor(q, 0.1, 3, 0, 255, torch.uint8)
+            q = torch.ops.quantized_decomposed.quantize_per_tensor(x, 0.1, 128, 0, 255, torch.uint8)
+            return torch.ops.quantized_decomposed.dequantize_per_tensor(q, 0.1, 128, 0, 255, torch.uint8)
 
     path = tmp_path / "rounded.pt2"
     torch.export.save(torch.export.export(Rounded(), (torch.randn(2, 4),)), path)
