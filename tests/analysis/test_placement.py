@@ -76,3 +76,13 @@ def test_the_last_linear_layers_output_is_not_quantised():
 def test_layers_that_read_one_edge_share_its_grid():
     g = graph(node("q", "linear", "x"), node("k", "linear", "x"), node("m", "matmul", "q_out k_out"))
     assert place_grids(g, {"q", "k"}).readers == {"x": {"q", "k"}}
+
+
+def test_the_last_residual_sum_is_an_integer_sum_too():
+    g = graph(
+        node("a", "conv", "x"),
+        node("b", "conv", "a_out"),
+        node("s", "elementwise", "a_out b_out", "add"),
+        node("m", "reduce", "s_out", "mean"),
+    )
+    assert place_grids(g, {"a", "b"}).readers["s_out"] is None

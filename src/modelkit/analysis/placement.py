@@ -6,7 +6,7 @@ grid is placed on
 
 - the input of every chosen layer,
 - the output of every chosen convolution, behind the ReLU that a kernel can absorb,
-- sums, concatenations, pools and reshapes that lie between such outputs and such inputs,
+- sums and concatenations of such outputs, and pools and reshapes that lie between such outputs and such inputs,
 
 and nowhere else: additive masks, norms, softmax and the model's own outputs stay as they are.
 """
@@ -46,7 +46,7 @@ def place_grids(graph: Graph, chosen: Collection[str]) -> Placement:
                 placement.readers[edge] = readers | {node.name}
             if node.kind == "conv" or wanted[node.name]:
                 placement.readers[settled(graph, node.outputs[0])] = None
-        elif wanted[node.name] and _joins(node) and _all_quantised(graph, node, placement):
+        elif _joins(node) and _all_quantised(graph, node, placement) and (wanted[node.name] or _pays_alone(graph, node)):
             for edge in node.outputs:
                 out = settled(graph, edge)
                 placement.readers[out] = None
@@ -92,6 +92,11 @@ def _joins(node: Node) -> bool:
         or (node.kind == "pool" and node.function in ("max", "average"))
         or _keeps_grid(node)
     )
+
+
+def _pays_alone(graph: Graph, node: Node) -> bool:
+    """Sums and concatenations of quantised values take one conversion behind them instead of several before."""
+    return node.kind in ("elementwise", "concat") and settled(graph, node.outputs[0]) not in graph.outputs
 
 
 def _keeps_grid(node: Node) -> bool:
