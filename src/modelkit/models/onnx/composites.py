@@ -12,7 +12,7 @@ from modelkit.core.graph import Kind, Parameter
 
 from . import constants
 from .layers import Site
-from .program import Program, attributes
+from .program import Program, attributes, leading_to
 from .session import run_nodes
 from .shapes import Shapes
 
@@ -25,12 +25,14 @@ _CODES = ("int8", "uint8", "int4", "uint4")
 def find(program: Program, shapes: Shapes) -> dict[str, Site]:
     """Sites by the name of the ONNX node that holds the weight."""
     finders = {"MatMulInteger": _dynamic_linear, "MatMulNBits": _blocked_linear, "Gather": _stored_table}
-    found = {}
+    found: dict[str, Site] = {}
+    members: set[str] = set()
     for node in program.nodes:
-        if node.op_type in finders:
+        if node.op_type in finders and node.name not in members:
             site = finders[node.op_type](program, shapes, node)
             if site is not None:
                 found[node.name] = site
+                members.update(site.members)
     return found
 
 
@@ -119,27 +121,7 @@ def _stored_table(program: Program, shapes: Shapes, node: onnx.NodeProto) -> Sit
     table, index = node.input[0], node.input[1]
     if table not in program.constants or index in program.constants or shapes.dtypes.get(table) not in _CODES:
         return None
-    region = {node.name: node}
-    output = node.output[0]
-    for follower in program.nodes:
-        varying = [name for name in follower.input if name and name not in program.constants]
-        inside = [name for name in varying if any(name in member.output for member in region.values())]
-        beside = follower.op_type == "Gather" and varying == [index] and follower.input[0] in program.constants
-        if (
-            follower.name in region
-            or follower.op_type not in _UNPACKING
-            or not (beside or (inside and len(inside) == len(varying)))
-        ):
-            continue
-        if (
-            inside
-            and shapes.dtypes.get(output, "").startswith("float")
-            and follower.op_type not in ("Mul", "Sub", "Reshape", "Slice", "Cast")
-        ):
-            break
-        region[follower.name] = follower
-        output = follower.output[0] if inside else output
-    nodes = [member for member in program.nodes if member.name in region and _leads_to(program, member, output)]
+    nodes, output = _region(program, shapes, node)
     shape = shapes.found.get(output)
     if not shapes.dtypes.get(output, "").startswith("float") or shape is None:
         return None
@@ -161,14 +143,26 @@ def _stored_table(program: Program, shapes: Shapes, node: onnx.NodeProto) -> Sit
     )
 
 
-def _leads_to(program: Program, node: onnx.NodeProto, output: str) -> bool:
-    stack = [name for name in node.output if name]
-    while stack:
-        name = stack.pop()
-        if name == output:
-            return True
-        stack.extend(out for reader in program.readers.get(name, ()) if reader.op_type in _UNPACKING for out in reader.output)
-    return False
+def _region(program: Program, shapes: Shapes, lookup: onnx.NodeProto) -> tuple[list[onnx.NodeProto], str]:
+    """The nodes from the look-up of stored rows to their value as floats, and that value.
+
+    It ends with DequantizeLinear or with a Cast of floats, else where other operators than those of unpacking begin."""
+    index, output = lookup.input[1], lookup.output[0]
+    inside: set[str] = set()
+    members: list[onnx.NodeProto] = []
+    for node in program.nodes:
+        varying = [name for name in node.input if name and name not in program.constants]
+        beside = node.op_type == "Gather" and varying == [index] and node.input[0] in program.constants
+        if not beside and not (node.op_type in _UNPACKING and varying and inside.issuperset(varying)):
+            continue
+        members.append(node)
+        if output in varying or node is lookup or (not beside and output not in inside):
+            output = node.output[0]
+        if node.op_type == "DequantizeLinear" or (node.op_type == "Cast" and "float" in shapes.dtypes.get(varying[0], "")):
+            output = node.output[0]
+            break
+        inside.add(node.output[0])
+    return leading_to([output], members)[0], output
 
 
 def _site(

@@ -108,19 +108,22 @@ def _dequantize(codes: Array, scale: Array, zero_point: Array | None, given: dic
 def storage(program: Program, value: str) -> Storage:
     """What `value` is made of. Numbers that only steer operators (shapes, axes) count as bytes but are never the root."""
     found: dict[str, Tensor] = {}
-    stack = [value]
+    steering: dict[str, bool] = {}
+    stack = [(value, False)]
     while stack:
-        name = stack.pop()
+        name, steers = stack.pop()
         if name in program.tensors:
             found[name] = program.tensors[name]
+            steering[name] = steers and steering.get(name, True)
         elif name in program.producer:
-            stack.extend(program.producer[name].input)
-    names = sorted(found, key=lambda name: -prod(found[name].shape))
-    steers = [name for name in names if found[name].data_type == onnx.TensorProto.INT64]
-    names = [name for name in names if name not in steers] + steers
+            node = program.producer[name]
+            stack.extend((given, steers or (at > 0 and node.op_type in _STEERED)) for at, given in enumerate(node.input))
+    names = sorted(found, key=lambda name: (steering[name], -prod(found[name].shape)))
     return Storage(tuple(names), sum(tensor.nbytes for tensor in found.values()), _form(found, names))
 
 
+# Operators whose inputs behind the first say how, not what.
+_STEERED = frozenset(("BitShift", "Reshape", "Slice", "Squeeze", "Unsqueeze", "Expand", "Tile", "Pad", "Split", "ReduceMean"))
 _INTEGERS = {onnx.TensorProto.INT8: 8, onnx.TensorProto.UINT8: 8, onnx.TensorProto.INT32: 32, **PACKED_BITS}
 
 
@@ -144,9 +147,9 @@ def _shifted(zero_point: Tensor, codes: Tensor) -> bool:
     return zero_point.data_type == codes.data_type and bool((zero_point.raw != middle).any())
 
 
-def layer_name(root: str) -> str | None:
-    """The name of the layer that a weight called `root` belongs to; None if the name does not say."""
+def layer_name(root: str, role: str) -> str | None:
+    """The name of the layer whose parameter in this role is stored as `root`; None if the name does not say."""
     for suffix in SUFFIXES:
         root = root.removesuffix(suffix)
-    stem = root.removesuffix(".weight")
+    stem = root.removesuffix(f".{role}")
     return stem if stem and stem != root else None

@@ -10,7 +10,7 @@ import onnx
 
 from modelkit.core.forms import Array
 
-from .program import Program, captured, reads, subgraphs
+from .program import Program, captured, leading_to, subgraphs
 from .tensors import Tensor
 
 MICROSOFT = "com.microsoft"
@@ -26,6 +26,7 @@ class Emitter:
         self.written: dict[tuple[object, ...], str] = {}  # what was lowered already, for weights and grids that are shared
         self._values = {name for node in program.nodes for name in node.output}
         self._values.update(_still_read(program, replaced), program.inputs, program.opaque)
+        self._steps = 0
         self._node_names = set(program.node)
 
     def fresh(self, name: str) -> str:
@@ -54,6 +55,14 @@ class Emitter:
         """A new node whose only output has exactly this name, which must be fresh or an edge of the program."""
         return self.nodes_with(op, inputs, [output], domain, **attributes)[0]
 
+    def step(self, op: str, inputs: Iterable[str], **attributes: Any) -> str:
+        """A new node on the way to a weight. It goes without a name, and its output has a short one: there are many, and in a
+        small model names weigh more than codes."""
+        self._steps += 1
+        value = self.fresh(f"step_{self._steps}")
+        self.nodes.append(onnx.helper.make_node(op, list(inputs), [value], **attributes))
+        return value
+
     def nodes_with(self, op: str, inputs: Iterable[str], outputs: list[str], domain: str = "", **attributes: Any) -> list[str]:
         name, number = outputs[0], 1
         while name in self._node_names:
@@ -66,12 +75,7 @@ class Emitter:
     def program_written(self) -> Program:
         """The nodes written that lead to the outputs, with the tensors that they read."""
         old = self.program
-        needed = set(old.outputs)
-        kept = []
-        for node in reversed(self.nodes):
-            if any(name in needed for name in node.output):
-                kept.append(node)
-                needed.update(reads(node))
+        kept, needed = leading_to(old.outputs, self.nodes)
         tensors = {name: tensor for name, tensor in {**old.tensors, **self.tensors}.items() if name in needed}
         structure = onnx.ModelProto()
         structure.CopyFrom(old.structure)
@@ -82,7 +86,7 @@ class Emitter:
         domains = {entry.domain for entry in structure.opset_import}
         if MICROSOFT not in domains and any(node.domain == MICROSOFT for node in kept):
             structure.opset_import.add(domain=MICROSOFT, version=1)
-        return Program(structure, tuple(reversed(kept)), tensors, old.opaque)
+        return Program(structure, tuple(kept), tensors, old.opaque)
 
 
 def _still_read(program: Program, replaced: Collection[tuple[str, int]]) -> set[str]:

@@ -87,9 +87,9 @@ def _kind(program: Program, shapes: Shapes, node: onnx.NodeProto, site: Site) ->
 
 
 def _name(program: Program, node: onnx.NodeProto, site: Site, taken: Mapping[str, Site], kind: Kind) -> str:
-    """The name of the weight, as the exporter wrote it, says most; the ONNX node's name is unique."""
-    weight = site.parameters.get("weight")
-    named = constants.layer_name(weight.stored[0]) if weight and weight.stored else None
+    """The names of weight and bias, as the exporter wrote them, say most; the ONNX node's name is unique."""
+    roots = [(role, site.parameters[role].stored[0]) for role in ("weight", "bias") if role in site.parameters]
+    named = next((name for role, root in roots if (name := constants.layer_name(root, role))), None)
     if named is None or named in taken or (named in program.node and named != node.name):
         return node.name
     return named

@@ -183,7 +183,7 @@ def recurrent(program: Program, shapes: Shapes, node: onnx.NodeProto) -> Site:
         node.output[0],
         skip="recurrent operator",
     )
-    for role, slot in (("weight_input", 1), ("weight_hidden", 2), ("bias", 3)):
+    for role, slot in (("weight", 1), ("weight_hidden", 2), ("bias", 3)):
         if len(node.input) > slot and node.input[slot] in program.constants:
             _add(program, shapes, site, role, node.input[slot])
     return site

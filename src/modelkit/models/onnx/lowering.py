@@ -64,7 +64,7 @@ def looked_up(out: Emitter, base: str, form: Quantized, index: str, rank: int, o
     `rank` is the index's; the result becomes `output`."""
 
     def fetch(name: str) -> str:
-        return out.node("Gather", [name, index], out.fresh(f"{output}.{name.removeprefix(base).strip('.')}"))
+        return out.step("Gather", [name, index])
 
     rows = _rows_as_floats(out, base, form, fetch, rank, form.shape[0])
     out.node("Cast", [rows], output, to=type_code(dtype))
@@ -87,7 +87,7 @@ def _codes(out: Emitter, base: str, form: Quantized, transposed: bool) -> str:
         return out.tensor(f"{base}.codes", form.codes.T if transposed else form.codes)
     unpacked, offset = _unpacked(out, base, form, lambda name: name, 1)
     if offset:
-        unpacked = out.node("Sub", [unpacked, out.number(offset)], out.fresh(f"{base}.signed"))
+        unpacked = out.step("Sub", [unpacked, out.number(offset)])
     placed = _placed(out, base, unpacked, form, transposed)
     return _cast(out, base, placed, form.codes.dtype.name)
 
@@ -101,14 +101,14 @@ def _placed(out: Emitter, base: str, rows: str, form: Quantized, transposed: boo
         order = order[::-1]
     if len(form.shape) > 2:
         shape = out.tensor(f"{base}.shape", np.array([form.shape[form.axis], *others], np.int64))
-        rows = out.node("Reshape", [rows, shape], out.fresh(f"{base}.reshaped"))
+        rows = out.step("Reshape", [rows, shape])
     if order != sorted(order):
-        rows = out.node("Transpose", [rows], out.fresh(f"{base}.transposed"), perm=order)
+        rows = out.step("Transpose", [rows], perm=order)
     return rows
 
 
 def _cast(out: Emitter, base: str, value: str, dtype: str) -> str:
-    return value if dtype == "float32" else out.node("Cast", [value], out.fresh(f"{base}.{dtype}"), to=type_code(dtype))
+    return value if dtype == "float32" else out.step("Cast", [value], to=type_code(dtype))
 
 
 def type_code(dtype: str) -> int:
@@ -133,11 +133,11 @@ def _rows_as_floats(out: Emitter, base: str, form: Quantized, fetch: Fetch, rank
         zero = per_group(
             f"{base}.zero_point", (form.zero_point.astype(np.int16) + offset).astype(np.uint8 if offset else form.codes.dtype)
         )
-        zero = out.node("Cast", [zero], out.fresh(f"{base}.zero_point.float"), to=type_code("float32"))
-        value = out.node("Sub", [value, zero], out.fresh(f"{base}.centred"))
+        zero = out.step("Cast", [zero], to=type_code("float32"))
+        value = out.step("Sub", [value, zero])
     elif offset:
-        value = out.node("Sub", [value, out.number(offset)], out.fresh(f"{base}.centred"))
-    value = out.node("Mul", [value, per_group(f"{base}.scale", form.scale)], out.fresh(f"{base}.scaled"))
+        value = out.step("Sub", [value, out.number(offset)])
+    value = out.step("Mul", [value, per_group(f"{base}.scale", form.scale)])
     if form.group_size and groups > 1:
         value = _reshape(out, base, value, rank, [groups * form.group_size])
         value = _cut(out, base, value, groups * form.group_size, row)
@@ -153,20 +153,20 @@ def _unpacked(out: Emitter, base: str, form: Quantized, fetch: Fetch, rank: int)
         rows = np.pad(rows, ((0, 0), (0, form.scale.shape[1] * form.group_size - rows.shape[1])))
     if form.bits == 8:
         stored = out.tensor(f"{base}.codes", rows)
-        return out.node("Cast", [fetch(stored)], out.fresh(f"{base}.float"), to=type_code("float32")), 0
+        return out.step("Cast", [fetch(stored)], to=type_code("float32")), 0
     offset = 1 << (form.bits - 1) if form.signed else 0
     total = ""
     for plane in pack((rows.astype(np.int16) + offset).astype(np.uint8), form.bits):
         name = f"{base}.codes" if plane.weight == 1 else f"{base}.codes.{plane.weight}"
         value = fetch(out.tensor(name, plane.packed))
-        value = out.node("BitShift", [value, _shift(out, plane.left)], out.fresh(f"{base}.left"), direction="LEFT")
-        value = out.node("BitShift", [value, _shift(out, plane.right)], out.fresh(f"{base}.right"), direction="RIGHT")
+        value = out.step("BitShift", [value, _shift(out, plane.left)], direction="LEFT")
+        value = out.step("BitShift", [value, _shift(out, plane.right)], direction="RIGHT")
         value = _reshape(out, base, value, rank, [plane.columns])
         value = _cut(out, base, value, plane.columns, rows.shape[1])
-        value = out.node("Cast", [value], out.fresh(f"{base}.float"), to=type_code("float32"))
+        value = out.step("Cast", [value], to=type_code("float32"))
         if total:
-            value = out.node("Mul", [value, out.number(plane.weight)], out.fresh(f"{base}.high"))
-            value = out.node("Add", [total, value], out.fresh(f"{base}.sum"))
+            value = out.step("Mul", [value, out.number(plane.weight)])
+            value = out.step("Add", [total, value])
         total = value
     return total, offset
 
@@ -199,7 +199,7 @@ def _cut(out: Emitter, base: str, value: str, width: int, wanted: int) -> str:
         if key not in out.written:
             out.written[key] = out.tensor(f"slice_{role}_{number}", np.array([number], np.int64))
         names.append(out.written[key])
-    return out.node("Slice", [value, *names], out.fresh(f"{base}.cut"))
+    return out.step("Slice", [value, *names])
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:

@@ -73,6 +73,8 @@ class OnnxModel:
         for name, value in values.items():
             if hasattr(value, "shape"):
                 self._shapes.found[name], self._shapes.dtypes[name] = tuple(value.shape), value.dtype.name
+            else:
+                self._shapes.dtypes[name] = "sequence"
         return True
 
     @property

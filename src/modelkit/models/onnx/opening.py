@@ -13,7 +13,7 @@ from modelkit.core.errors import ModelkitError
 from modelkit.core.forms import Array
 
 from . import wire
-from .program import Program, in_order, subgraphs
+from .program import Program, in_order, leading_to, subgraphs
 from .tensors import Tensor, stored_bytes
 
 OLDEST_OPSET = 13  # per-axis DequantizeLinear, and axes as inputs
@@ -81,6 +81,8 @@ def _program(
     except ValueError as error:
         raise ModelkitError(f"{path} is broken: {error}.", "Export the model again.") from error
     _check_inputs_exist(model, nodes, tensors, path)
+    nodes, needed = leading_to([value.name for value in model.graph.output], nodes)
+    tensors = {name: tensor for name, tensor in tensors.items() if name in needed}
     structure = onnx.ModelProto()
     structure.CopyFrom(model)
     structure.graph.ClearField("node")

@@ -5,7 +5,7 @@ Nodes are never changed in place, so copies of a model share them; a changed pro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -104,6 +104,16 @@ def captured(graph: onnx.GraphProto) -> list[str]:
         found += [name for name in reads(node) if name not in own]
         own.update(node.output)
     return found + [value.name for value in graph.output if value.name not in own]
+
+
+def leading_to(outputs: Iterable[str], nodes: Sequence[onnx.NodeProto]) -> tuple[list[onnx.NodeProto], set[str]]:
+    """Those of the (sorted) nodes that `outputs` depend on, and the names of all values that are then read."""
+    needed, kept = set(outputs), []
+    for node in reversed(nodes):
+        if any(name in needed for name in node.output):
+            kept.append(node)
+            needed.update(reads(node))
+    return kept[::-1], needed
 
 
 def in_order(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
