@@ -16,7 +16,7 @@ import pytest
 from modelkit.bench.measure import measure
 from modelkit.bench.worker import read_arrays, write_arrays
 from modelkit.bench.worker_process import WorkerProcess
-from modelkit.core.errors import ModelkitError, NoiseWarning
+from modelkit.core.errors import AccuracyWarning, ModelkitError, NoiseWarning
 from modelkit.core.graph import Input
 from tests.bench.small_models import deep_onnx, linear_onnx, subject
 
@@ -143,11 +143,19 @@ def test_a_fixed_batch_is_padded_and_other_sizes_are_refused(tmp_path):
         ({"batch_sizes": [0]}, "batch size"),
         ({"runtime": "tensorflow"}, "onnxruntime"),
         ({"device": "cuda"}, "onnxruntime-gpu"),
+        ({"device": "gpu"}, "cpu or cuda"),
     ],
 )
 def test_wrong_usage_says_what_to_do(linear, arguments, message):
     with pytest.raises(ModelkitError, match=message):
         measure([linear], max_time=0.1, **arguments)
+
+
+def test_nan_is_a_warning(tmp_path):
+    broken = subject(linear_onnx(tmp_path / "m.onnx"))
+    data = Arrays(np.full((4, 16), np.nan, np.float32), np.zeros(4, np.int64))
+    with pytest.warns(AccuracyWarning, match="NaN"):
+        measure([broken], max_time=0.05, threads=1, dataset=data)
 
 
 def test_no_models():

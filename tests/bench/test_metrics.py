@@ -41,6 +41,11 @@ def test_accuracy_refuses_what_is_no_classifier():
         find_metric("accuracy").rows(Evaluated({}, [np.zeros((4, 1))], np.zeros(4, np.int64)))
 
 
+def test_labels_beyond_the_classes_are_refused():
+    with pytest.raises(ModelkitError, match="classes 0 to 2"):
+        find_metric("accuracy").rows(Evaluated({}, [np.zeros((3, 3))], np.array([1, 2, 3])))
+
+
 def test_mse():
     outputs, labels = RNG.standard_normal((8, 3)), RNG.standard_normal((8, 3))
     assert figure("mse", Evaluated({}, [outputs], labels)) == pytest.approx(np.mean((outputs - labels) ** 2))

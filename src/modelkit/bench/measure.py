@@ -29,6 +29,7 @@ from .worker_process import WorkerProcess
 
 Progress = Callable[[str, float], None]  # what is being done, and the part of it that is done
 
+DEVICES = ("cpu", "cuda")
 BLOCKS = 20  # per measurement: enough for the block bootstrap, long enough to be worth switching
 LEAST_SAMPLES = 5  # of a model so slow that the time would not allow for more
 WARM_UP_SECONDS = 2.0
@@ -76,6 +77,8 @@ def measure(
     report = progress or (lambda what, part: None)
     if not models:
         raise ModelkitError("There is no model to measure.", "Give at least one.")
+    if device not in DEVICES:
+        raise ModelkitError(f"There is no device {device!r}.", f"Use --device {' or '.join(DEVICES)}.")
     if runtime == "auto":
         runtime, note = choose_runtime([subject.model for subject in models])
         if note:

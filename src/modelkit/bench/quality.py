@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from modelkit.core.errors import ModelkitError
+from modelkit.core.errors import AccuracyWarning, ModelkitError
 from modelkit.core.forms import Array
 from modelkit.data import Dataset
 
@@ -69,7 +70,7 @@ def evaluate(
         for index, worker in enumerate(workers):
             with worker.awake():
                 worker.ask("outputs", feeds=str(sent), to=str(received))
-            outputs = [_valid(array, batch_size, valid) for array in read_arrays(received).values()]
+            outputs = _per_sample(read_arrays(received), batch_size, valid, worker.subject)
             batch = Evaluated({name: array[:valid] for name, array in feeds.items()}, outputs, labels, original)
             for metric in metrics:
                 if metric.needs != "reference" or index > 0:
@@ -96,6 +97,13 @@ def _rows(metric: Metric, batch: Evaluated, subject: str) -> Array:
         raise ModelkitError(f"{subject}: {error.what}", error.fix) from error
 
 
-def _valid(output: Array, batch_size: int, valid: int) -> Array:
-    """Without the samples that only filled up the batch."""
-    return output[:valid] if output.ndim and len(output) == batch_size else output
+def _per_sample(outputs: Mapping[str, Array], batch_size: int, valid: int, subject: str) -> list[Array]:
+    """The outputs with a row per sample, without the samples that only filled up the batch."""
+    kept = [output[:valid] for output in outputs.values() if output.ndim and len(output) == batch_size]
+    if not kept:
+        raise ModelkitError(f"{subject} has no output with a row per sample.", "Its quality can't be measured: leave out --data.")
+    if any(output.dtype.kind == "f" and np.isnan(output).any() for output in kept):
+        warnings.warn(
+            AccuracyWarning(f"{subject} gives NaN on the data: it is broken, or the data is not its kind."), stacklevel=3
+        )
+    return kept

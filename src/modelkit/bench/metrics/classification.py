@@ -66,6 +66,11 @@ def _scores_and_labels(batch: Evaluated, metric: str) -> tuple[Array, Array]:
             f"for labels {tuple(labels.shape)}.",
             "Use another --metric (mse, agreement, cosine), or a function of your own as module:function.",
         )
+    if labels.size and not 0 <= labels.min() <= labels.max() < scores.shape[-1]:
+        raise ModelkitError(
+            f"The labels go from {labels.min()} to {labels.max()}, but the model has the classes 0 to {scores.shape[-1] - 1}.",
+            "Give labels that count from 0 in the model's order of classes.",
+        )
     return scores, labels
 
 
