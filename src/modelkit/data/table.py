@@ -79,7 +79,7 @@ def read_parquet(path: Path, inputs: Sequence[Input], label: str | None) -> Sour
         import pyarrow as arrow
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise ModelkitError("Reading .parquet needs pyarrow.", "pip install 'modelkit[parquet]'") from error
+        raise ModelkitError("Reading .parquet needs pyarrow.", "pip install 'modelkit[tables]'") from error
     try:
         table = parquet.read_table(path)
     except (arrow.ArrowException, OSError) as error:

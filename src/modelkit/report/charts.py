@@ -5,7 +5,7 @@ Every chart is 360 units wide, so that its text stays readable on a phone; colou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from math import log10
@@ -31,6 +31,8 @@ class Point:
     label: str
     x: float
     y: float
+    text: str
+    interval: Sequence[float] | None
     weight: float
     series: int
 
@@ -88,34 +90,39 @@ def distributions(title: str, unit: str, items: Sequence[Distribution]) -> str:
     return _svg(title, bottom + 6, parts)
 
 
-def scatter(title: str, x_label: str, y_label: str, points: Sequence[Point], y_text: Sequence[str]) -> str:
-    """Points whose areas are in proportion to their weights; a label beside each."""
-    left, top, width, height = 8, 22, WIDTH - 16, 190
-    x_low, x_high = _range([p.x for p in points], from_zero=True)
-    y_low, y_high = _range([p.y for p in points], from_zero=False)
+def scatter(title: str, y_label: str, points: Sequence[Point], y_text: Callable[[float], str]) -> str:
+    """Points over milliseconds, with areas in proportion to their weights. The height holds every confidence interval, so that
+    a difference within the noise does not look like one."""
+    left, top, width, height = 8, 26, WIDTH - 16, 180
+    x_high = max(p.x for p in points) * 1.15 or 1
+    ends = [end for p in points for end in (p.y, *(p.interval or ()))]
+    margin = (max(ends) - min(ends) or abs(max(ends)) or 1) * 0.15
+    y_low, y_high = min(ends) - margin, max(ends) + margin
     heaviest = max(p.weight for p in points) or 1
     base = top + height
     parts = [f'<path class="axis" d="M{left} {base}H{left + width}M{left} {top}V{base}"/>']
-    parts.append(_text(left + 4, top - 8, y_label, "muted") + _text(left + width, base + 18, x_label, "end muted"))
-    for p, said in zip(points, y_text, strict=True):
-        x = left + (p.x - x_low) / (x_high - x_low) * width
-        y = base - (p.y - y_low) / (y_high - y_low) * height
+    for end in (min(ends), max(ends)):
+        y = base - (end - y_low) / (y_high - y_low) * height
+        parts.append(f'<path class="axis" d="M{left} {y:.1f}h5"/>{_text(left + 9, y + 4, y_text(end), "muted")}')
+    parts.append(_text(left, top - 10, f"{y_label} ↑", "muted") + _text(left, base + 17, "0", "muted"))
+    parts.append(_text(left + width, base + 17, f"{figures.significant(x_high)} ms →", "end muted"))
+    for p in points:
+        x, y = left + p.x / x_high * width, base - (p.y - y_low) / (y_high - y_low) * height
         radius = max(18 * (p.weight / heaviest) ** 0.5, 4)
-        described = _escape(f"{p.label}: {figures.significant(p.x)} ms, {said}")
-        parts.append(
-            f'<circle class="s{_series(p.series)} soft edge" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"><title>{described}</title></circle>'
-        )
-        beyond = x > WIDTH * 0.55
-        parts.append(
-            _text(
-                x - radius - 4 if beyond else x + radius + 4,
-                y + 4,
-                figures.shorten(p.label, 22),
-                "end" if beyond else "",
-                title=p.label,
+        if p.interval is not None:
+            low, high = (base - (end - y_low) / (y_high - y_low) * height for end in p.interval)
+            parts.append(
+                f'<path class="whisker" d="M{x - 4:.1f} {low:.1f}h8M{x:.1f} {low:.1f}V{high:.1f}M{x - 4:.1f} {high:.1f}h8"/>'
             )
-        )
-    return _svg(title, base + 26, parts)
+        hover = f"<title>{_escape(f'{p.label}: {figures.significant(p.x)} ms, {p.text}')}</title>"
+        circle = f'cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"'
+        parts.append(f'<circle class="s{_series(p.series)} soft edge" {circle}>{hover}</circle>')
+    for i, p in enumerate(points):  # a legend, as labels beside the points would run into each other
+        y = base + 40 + 18 * i
+        parts.append(f'<rect class="s{_series(p.series)}" x="{left}" y="{y - 9}" width="10" height="10" rx="3"/>')
+        parts.append(_text(left + 16, y, figures.shorten(p.label, 30), title=p.label))
+        parts.append(_text(left + width, y, f"{p.text}, {figures.significant(p.x)} ms", "end"))
+    return _svg(title, base + 30 + 18 * len(points), parts)
 
 
 def profile(
@@ -147,12 +154,6 @@ def _height(value: float | None, known: Sequence[float], log: bool) -> float:
         return value / max(known)
     low, high = log10(min(known)) - 0.5, log10(max(known))
     return (log10(value) - low) / (high - low)
-
-
-def _range(values: Sequence[float], from_zero: bool) -> tuple[float, float]:
-    low, high = (0.0 if from_zero else min(values)), max(values)
-    margin = (high - low or abs(high) or 1) * 0.18
-    return low if from_zero else low - margin, high + margin
 
 
 def _series(index: int) -> int:

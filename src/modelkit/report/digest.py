@@ -142,13 +142,21 @@ def headline(report: Report) -> list[Tile]:
     if (subject is None or subject.size_ratio is None) and before is not None and report.output is not None and before.bytes:
         share = report.output.bytes / before.bytes
         detail = f"{figures.size(before.bytes)} → {figures.size(report.output.bytes)}"
-        found.append(Tile("Size", figures.ratio(share), detail, share < 1))
+        found.append(Tile("Size", figures.ratio(share), detail, _smaller(share)))
     for record in report.passes:
         changed = [layer for layer in record.layers if layer.skipped is None]
         errors = [layer.error for layer in changed if layer.error is not None]
         detail = f"largest error {figures.significant(max(errors), 2)}" if errors else record.name
         found.append(Tile("Layers changed", f"{len(changed)} of {len(record.layers)}", detail))
     return found
+
+
+def headline_subject(report: Report) -> str | None:
+    """Which models the headline compares, None where there are no more than two to choose from."""
+    subject = _subject(report)
+    if subject is None or len({m.model for m in report.measurements}) < 3:
+        return None
+    return f"{subject.name} against {short_names(report)[subject.baseline.model]}"
 
 
 def _subject(report: Report) -> Row | None:
@@ -171,13 +179,22 @@ def _measured(row: Row, metrics: Sequence[str]) -> list[Tile]:
     found = [Tile("Speed-up", figures.ratio(row.speedup), detail, good)]
     if row.size_ratio is not None and row.bytes is not None:
         found.append(
-            Tile("Size", figures.ratio(row.size_ratio), f"{_size_before(row)} → {figures.size(row.bytes)}", row.size_ratio < 1)
+            Tile(
+                "Size",
+                figures.ratio(row.size_ratio),
+                f"{_size_before(row)} → {figures.size(row.bytes)}",
+                _smaller(row.size_ratio),
+            )
         )
     for metric in metrics[:1]:
         change = row.quality_change(metric)
         if change is not None:
             found.append(_quality_tile(metric, change, row.baseline.quality[metric], row.measurement.quality[metric]))
     return found
+
+
+def _smaller(share: float) -> bool | None:
+    return None if 0.995 < share < 1.005 else share < 1
 
 
 def _size_before(row: Row) -> str:

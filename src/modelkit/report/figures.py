@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import floor, log10
 
 SHARES = frozenset({"accuracy", "top5", "agreement"})  # metrics that are shares of samples, shown in per cent
 NONE = "–"
@@ -15,7 +14,7 @@ def significant(value: float | None, digits: int = 3) -> str:
         return NONE
     if value == 0:
         return "0"
-    magnitude = floor(log10(abs(value)))
+    magnitude = int(f"{value:.{digits - 1}e}".partition("e")[2])  # of the rounded value: 999.9 has that of 1000
     if magnitude < -4 or magnitude >= 6:
         return f"{value:.{digits - 1}e}"
     return f"{value:,.{max(digits - 1 - magnitude, 0)}f}"
@@ -95,8 +94,8 @@ def shape(sizes: Sequence[int]) -> str:
 
 
 def shorten(text: str, length: int) -> str:
-    """The beginning and the end of a long name, which differ most between layers."""
-    return text if len(text) <= length else f"{text[: length // 2 - 1]}…{text[-(length // 2) :]}"
+    """The end of a long name: layers differ there."""
+    return text if len(text) <= length else f"…{text[1 - length :]}"
 
 
 def plural(count: int, word: str) -> str:

@@ -11,6 +11,8 @@ from .sheets import Sheet
 from .style import STYLE
 
 LONG = 40  # layer tables longer than this are folded away
+JUDGED = ("Result", "Verdict")
+VERDICTS = {"passed": "good", "better": "good", "failed": "bad", "worse": "bad", "same": "muted"}
 MOST = 3000  # layers shown; a page of more is slow to open, and past its size limit
 
 
@@ -49,8 +51,10 @@ def _parts(report: Report) -> Iterator[str]:
     if report.gates:
         yield "<h2>Gates</h2>" + _table(sheets.gates(report.gates))
     if report.measurements:
-        yield "<h2>Measurements</h2>" + _charts(_measured(report)) + _table(sheets.measurements(report))
-        yield '<p class="muted">Against the first model. Whiskers and ± are 95 % intervals; ≈ is a difference within the noise.</p>'
+        yield "<h2>Measurements</h2>"
+        yield f'<p class="muted">{_text(sheets.common_setting(report))}</p>'
+        yield _charts(_measured(report)) + _table(sheets.measurements(report))
+        yield '<p class="muted">Against the first model. Whiskers and ± are 95 % intervals; ≈: within the noise.</p>'
     if report.comparison is not None:
         yield "<h2>Comparison</h2>"
         for candidate in report.comparison.candidates:
@@ -79,19 +83,27 @@ def _tiles(report: Report) -> str:
         f'<div class="tile"><span>{_text(t.label)}</span><b{css[t.good]}>{_text(t.value)}</b><span>{_text(t.detail)}</span></div>'
         for t in tiles
     ]
-    return f'<div class="tiles">{"".join(cells)}</div>' if cells else ""
+    about = digest.headline_subject(report)
+    return (f'<p class="about">{_text(about)}</p>' if about else "") + (
+        f'<div class="tiles">{"".join(cells)}</div>' if cells else ""
+    )
 
 
 def _table(sheet: Sheet, css: str = "") -> str:
     right = [' class="r"' if i in sheet.right else "" for i in range(len(sheet.columns))]
     head = "".join(f"<th{right[i]}>{_text(name)}</th>" for i, name in enumerate(sheet.columns))
     head = f"<thead><tr>{head}</tr></thead>" if any(sheet.columns) else ""
-    body = "".join(
-        "<tr>" + "".join(f"<td{right[i]}>{_text(cell)}</td>" for i, cell in enumerate(row)) + "</tr>" for row in sheet.rows
-    )
-    return (
-        f'<div class="scroll"><table{f" class={chr(34)}{css}{chr(34)}" if css else ""}>{head}<tbody>{body}</tbody></table></div>'
-    )
+    judged = len(sheet.columns) - 1 if sheet.columns[-1] in JUDGED else None
+    body = ""
+    for row in sheet.rows:
+        cells = [f"<td{right[i]}>{_judgement(cell) if i == judged else _text(cell)}</td>" for i, cell in enumerate(row)]
+        body += f"<tr>{''.join(cells)}</tr>"
+    named = f' class="{css}"' if css else ""
+    return f'<div class="scroll"><table{named}>{head}<tbody>{body}</tbody></table></div>'
+
+
+def _judgement(cell: str) -> str:
+    return f'<span class="{VERDICTS.get(cell, "undecided")}">{_text(cell)}</span>'
 
 
 def _folded(summary: str, content: str, count: int = LONG + 1) -> str:
@@ -107,60 +119,70 @@ def _measured(report: Report) -> Iterator[tuple[str, str]]:
     """(title, chart) for every figure that was measured, models in the order of the report."""
     rows = digest.rows(report)
     colour = {path: i for i, path in enumerate(dict.fromkeys(r.measurement.model for r in rows))}
-    labels = [_label(row, rows) for row in rows]
-    series = [colour[row.measurement.model] for row in rows]
-    times = [
-        charts.Bar(label, t.p50, f"{figures.milliseconds(t.p50, t.ci95)} ms", s, t.ci95)
-        for label, s, t in zip(labels, series, (r.measurement.latency_ms for r in rows), strict=True)
-    ]
-    yield "Latency, median", charts.bars("Latency, median", times)
-    once = {row.name: (row, colour[row.measurement.model]) for row in reversed(rows)}
-    each = list(reversed(once.values()))
+    each = [(row, colour[row.measurement.model]) for row in {row.name: row for row in reversed(rows)}.values()][::-1]
+    batches = list(dict.fromkeys(r.measurement.batch_size for r in rows))
     sizes = [charts.Bar(row.name, row.bytes, figures.size(row.bytes), s) for row, s in each if row.bytes is not None]
-    if sizes:
-        yield "Size of the model's files", charts.bars("Size", sizes)
-    for metric in digest.metric_names(report):
-        yield from _quality(metric, each)
-    memory = [(m.peak_memory_bytes, label, s) for m, label, s in zip((r.measurement for r in rows), labels, series, strict=True)]
-    peaks = [charts.Bar(label, peak, figures.size(peak), s) for peak, label, s in memory if peak is not None]
-    if peaks:
-        yield "Peak memory", charts.bars("Peak memory", peaks)
+    metrics = digest.metric_names(report)
+    for i, batch in enumerate(batches):
+        here = [row for row in rows if row.measurement.batch_size == batch]
+        which = f", batch {batch}" if len(batches) > 1 else ""
+        yield from _speed(here, [colour[row.measurement.model] for row in here], which)
+        if i == 0 and sizes:
+            yield "Size of the model's files", charts.bars("Size", sizes)
+    for metric in metrics:
+        yield from _quality_bars(metric, each)
+    for metric in metrics[:1]:
+        yield from _trade(metric, each)
+
+
+def _speed(rows: Sequence[digest.Row], series: Sequence[int], which: str) -> Iterator[tuple[str, str]]:
+    """Latency, its distribution and memory at one batch size."""
+    several = len({digest.setting(row.measurement) for row in rows}) > 1
+    labels = [f"{row.name}, {row.measurement.runtime}" if several else row.name for row in rows]
+    found = [(label, row.measurement, s) for label, row, s in zip(labels, rows, series, strict=True)]
+    times = [
+        charts.Bar(
+            label, m.latency_ms.p50, f"{figures.milliseconds(m.latency_ms.p50, m.latency_ms.ci95)} ms", s, m.latency_ms.ci95
+        )
+        for label, m, s in found
+    ]
+    yield f"Latency, median{which}", charts.bars(f"Latency{which}", times)
     sampled = [
-        charts.Distribution(label, r.measurement.latency_ms.samples, r.measurement.latency_ms.p50, s)
-        for r, label, s in zip(rows, labels, series, strict=True)
-        if r.measurement.latency_ms.samples
+        charts.Distribution(label, m.latency_ms.samples, m.latency_ms.p50, s) for label, m, s in found if m.latency_ms.samples
     ]
     if sampled:
-        yield "Latency of single runs", charts.distributions("Latency of single runs", "ms", sampled)
+        yield f"Latency of single runs{which}", charts.distributions(f"Latency of single runs{which}", "ms", sampled)
+    peaks = [
+        charts.Bar(label, m.peak_memory_bytes, figures.size(m.peak_memory_bytes), s)
+        for label, m, s in found
+        if m.peak_memory_bytes is not None
+    ]
+    if peaks:
+        yield f"Peak memory{which}", charts.bars(f"Peak memory{which}", peaks)
 
 
-def _label(row: digest.Row, rows: Sequence[digest.Row]) -> str:
-    """The model's name, with what else tells its measurement from the others."""
-    settings = {digest.setting(r.measurement) for r in rows}
-    batches = {r.measurement.batch_size for r in rows}
-    parts = (
-        [row.name]
-        + [row.measurement.runtime] * (len(settings) > 1)
-        + [f"batch {row.measurement.batch_size}"] * (len(batches) > 1)
-    )
-    return ", ".join(parts)
-
-
-def _quality(metric: str, each: Sequence[tuple[digest.Row, int]]) -> Iterator[tuple[str, str]]:
-    bars, points, said = [], [], []
-    for row, series in each:
-        found = row.measurement.quality.get(metric)
-        if found is None or found.value is None:
-            continue
-        text = figures.quality_with_interval(metric, found.value, found.ci95)
-        bars.append(charts.Bar(row.name, max(found.value, 0), text, series, found.ci95))
-        points.append(charts.Point(row.name, row.measurement.latency_ms.p50, found.value, row.bytes or 0, series))
-        said.append(figures.quality(metric, found.value))
-    name = metric.capitalize()
+def _quality_bars(metric: str, each: Sequence[tuple[digest.Row, int]]) -> Iterator[tuple[str, str]]:
+    found = [(row.name, series, row.measurement.quality.get(metric)) for row, series in each]
+    bars = [
+        charts.Bar(name, max(q.value, 0), figures.quality_with_interval(metric, q.value, q.ci95), series, q.ci95)
+        for name, series, q in found
+        if q is not None and q.value is not None
+    ]
     if bars:
-        yield name, charts.bars(name, bars)
+        yield metric.capitalize(), charts.bars(metric.capitalize(), bars)
+
+
+def _trade(metric: str, each: Sequence[tuple[digest.Row, int]]) -> Iterator[tuple[str, str]]:
+    """Quality, latency and size in one picture."""
+    points = []
+    for row, series in each:
+        q = row.measurement.quality.get(metric)
+        if q is not None and q.value is not None:
+            text = figures.quality(metric, q.value)
+            points.append(charts.Point(row.name, row.measurement.latency_ms.p50, q.value, text, q.ci95, row.bytes or 0, series))
     if len(points) > 1:
-        yield f"{name} against latency; area is size", charts.scatter(name, "ms, median →", f"↑ {metric}", points, said)
+        name = metric.capitalize()
+        yield f"{name} against latency; area is size", charts.scatter(name, metric, points, lambda y: figures.quality(metric, y))
 
 
 def _pass(record: PassRecord) -> Iterator[str]:
@@ -212,7 +234,8 @@ def _layer(layer: LayerRecord, largest: int, worst: float) -> str:
     names = f'<td>{_text(layer.name)}</td><td>{_text(layer.kind)}</td><td class="nowrap">{figures.shape(layer.shape)}</td>'
     if layer.skipped is not None:
         kept = figures.size(layer.bytes_before)
-        return f'<tr class="muted">{names}<td>left: {_text(layer.skipped)}</td><td class="r">{kept}</td><td class="r">{figures.NONE}</td></tr>'
+        why = f"<td>left: {_text(layer.skipped)}</td>"
+        return f'<tr class="muted">{names}{why}<td class="r">{kept}</td><td class="r">{figures.NONE}</td></tr>'
     before, after = (100 * count / largest for count in (layer.bytes_before, layer.bytes_after))
     meter = (
         f'<span class="meter"><i class="was" style="width:{before:.1f}%"></i><i style="width:{min(after, 100):.1f}%"></i></span>'

@@ -17,6 +17,9 @@ def to_markdown(report: Report) -> str:
 
 def _parts(report: Report) -> Iterator[str]:
     yield f"# modelkit {_escape(report.command)}"
+    about = digest.headline_subject(report)
+    if about:
+        yield _escape(about)
     tiles = digest.headline(report)
     if tiles:
         yield "\n".join(f"- **{_escape(tile.label)}** {_escape(tile.value)} ({_escape(tile.detail)})" for tile in tiles)
@@ -26,7 +29,9 @@ def _parts(report: Report) -> Iterator[str]:
         yield _table(sheets.gates(report.gates))
     if report.measurements:
         yield _table(sheets.measurements(report))
-        yield "Speed-up and size are against the first model; ≈ marks differences within the noise."
+        setting = _escape(sheets.common_setting(report))
+        start = f"{setting}. " if setting else ""
+        yield f"{start}Speed-up and size are against the first model; ≈ marks differences within the noise."
     if report.comparison is not None:
         for candidate in report.comparison.candidates:
             yield _table(sheets.comparison(report, report.comparison, candidate))

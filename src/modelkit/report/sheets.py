@@ -28,35 +28,37 @@ def gates(found: Sequence[Gate]) -> Sheet:
     )
 
 
+def common_setting(report: Report) -> str:
+    """What all measurements have in common: "onnxruntime, cpu, 2 threads, batch 1"."""
+    settings = dict.fromkeys(digest.setting(m) for m in report.measurements)
+    batches = dict.fromkeys(f"batch {m.batch_size}" for m in report.measurements)
+    return ", ".join([*settings] * (len(settings) == 1) + [*batches] * (len(batches) == 1))
+
+
 def measurements(report: Report) -> Sheet:
+    """A row per measurement; what is the same in all of them is left to `common_setting`."""
     metrics = digest.metric_names(report)
     energy = any(m.energy_j is not None for m in report.measurements)
-    columns: tuple[str, ...] = (
-        "Model",
-        "Runtime",
-        "Batch",
-        "p50 ms",
-        "Speed-up",
-        "p90",
-        "p99",
-        "Mean",
-        "Per second",
-        "Size",
-        "Size ×",
-        "Memory",
-    )
-    columns += ("Energy J",) * energy + tuple(metrics)
+    settings = len({digest.setting(m) for m in report.measurements}) > 1
+    batches = len({m.batch_size for m in report.measurements}) > 1
+    columns = ["Model", *["Runtime"] * settings, *["Batch"] * batches, "p50 ms", "Speed-up", *metrics, "Size", "Size ×"]
+    columns += ["p90", "p99", "Mean", "Per second", "Memory", *["Energy J"] * energy]
     lines = []
     for row in digest.rows(report):
         m, t = row.measurement, row.measurement.latency_ms
         speedup = ratio(row.speedup) if row.speedup is None or row.speedup_is_clear else f"≈ {ratio(row.speedup)}"
-        line = [row.name, digest.setting(m), str(m.batch_size), figures.milliseconds(t.p50, t.ci95), speedup]
-        line += [significant(t.p90), significant(t.p99), significant(t.mean), significant(m.throughput_per_s.value, 4)]
-        line += [size(row.bytes), ratio(row.size_ratio), size(m.peak_memory_bytes)]
-        line += [significant(m.energy_j)] if energy else []
-        line += [_quality(row, metric) for metric in metrics]
+        line = [
+            row.name,
+            *[digest.setting(m)] * settings,
+            *[str(m.batch_size)] * batches,
+            figures.milliseconds(t.p50, t.ci95),
+            speedup,
+        ]
+        line += [*(_quality(row, metric) for metric in metrics), size(row.bytes), ratio(row.size_ratio)]
+        line += [significant(t.p90), significant(t.p99), significant(t.mean), significant(m.throughput_per_s.value)]
+        line += [size(m.peak_memory_bytes), *[significant(m.energy_j)] * energy]
         lines.append(line)
-    return Sheet("Measurements", columns, lines, frozenset(range(2, len(columns))))
+    return Sheet("Measurements", columns, lines, frozenset(range(1 + settings, len(columns))))
 
 
 def _quality(row: digest.Row, metric: str) -> str:

@@ -11,20 +11,21 @@ STYLE = """
 body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:1120px;margin:0 auto;padding:32px 20px 48px}
 header p{margin:4px 0 0;color:var(--muted);overflow-wrap:anywhere}
-h1{font-size:26px;line-height:1.2;margin:0;letter-spacing:-.01em}h2{font-size:18px;margin:40px 0 12px}
+h1{overflow-wrap:anywhere;font-size:26px;line-height:1.2;margin:0;letter-spacing:-.01em}h2{font-size:18px;margin:40px 0 12px}
 h3{font-size:13px;margin:0 0 10px;color:var(--muted);font-weight:600}
-.tiles,.charts{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));margin:22px 0}
-.charts{grid-template-columns:repeat(auto-fill,minmax(min(320px,100%),1fr));margin:0 0 14px}
+.tiles{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));margin:22px 0}
+.charts{columns:3 300px;column-gap:14px;margin:0 0 14px}.charts .card{break-inside:avoid;margin:0 0 14px}
 .tile,.card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px;min-width:0}
 .tile b{display:block;font-size:28px;line-height:1.25;font-weight:650;letter-spacing:-.02em;font-variant-numeric:tabular-nums}
 .tile span{color:var(--muted);font-size:13px;overflow-wrap:anywhere}
-.good{color:var(--good)}.bad{color:var(--bad)}.muted{color:var(--muted)}
+.about{margin:22px 0 -10px;font-weight:600;overflow-wrap:anywhere}
+.good{color:var(--good)}.bad{color:var(--bad)}.undecided{color:var(--warn)}.muted{color:var(--muted)}
 .warning{background:var(--warn-bg);color:var(--warn);border-radius:8px;padding:9px 14px;margin:8px 0;overflow-wrap:anywhere}
 .scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:10px;margin:0 0 14px}
 table{border-collapse:collapse;width:100%;font-size:13.5px;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:7px 12px;border-top:1px solid var(--line);vertical-align:top}
 thead th{border-top:0;color:var(--muted);font-weight:600;white-space:nowrap}
-td:first-child{min-width:130px;max-width:360px;overflow-wrap:anywhere}
+td:first-child{min-width:160px;max-width:360px;overflow-wrap:anywhere}
 .r{text-align:right;white-space:nowrap}.nowrap{white-space:nowrap}
 .facts td:first-child{min-width:0;color:var(--muted);white-space:nowrap}.facts td{overflow-wrap:anywhere}
 details{margin:0 0 14px}summary{cursor:pointer;color:var(--muted);padding:6px 0}
