@@ -68,8 +68,8 @@ def command(
     calib: Annotated[
         str | None, typer.Option("--calib", metavar="DATA", help="Calibration data: ranges of activations, errors.")
     ] = None,
-    calibration: Annotated[
-        str, typer.Option("--calibration", metavar="minmax|percentile|entropy|mse", help="How ranges of activations are chosen.")
+    calib_method: Annotated[
+        str, typer.Option("--calib-method", metavar="minmax|percentile|entropy|mse", help="How ranges of activations are chosen.")
     ] = "mse",
     target: Annotated[
         str, typer.Option("--target", metavar="auto|vnni|avx2|neon|cuda", help="The processor to lay the result out for.")
@@ -118,7 +118,7 @@ def command(
             options.setdefault("reduce_range", True)
         wanted_pass = _build(algorithm, options, optional=("reduce_range",))
         wanted = Quantization(
-            *wanted_pass, mode, aim, Selection(tuple(ignore or ()), tuple(only or ())), calibration, measure, threads, seed
+            *wanted_pass, mode, aim, Selection(tuple(ignore or ()), tuple(only or ())), calib_method, measure, threads, seed
         )
         path = model_path(model)
         with session.stage(f"opening {path.name}"):
