@@ -53,7 +53,13 @@ def _is_view(node: fx.Node) -> bool:
     if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
         return not isinstance(node.meta.get("val"), torch.Tensor) or node.op == "call_function"
     reads = [a.alias_info is not None and not a.alias_info.is_write for a in node.target._schema.arguments]
-    return any(reads) or node.target._schema.name in ("aten::reshape", "aten::flatten", "aten::contiguous", "aten::to", "aten::dropout")
+    return any(reads) or node.target._schema.name in (
+        "aten::reshape",
+        "aten::flatten",
+        "aten::contiguous",
+        "aten::to",
+        "aten::dropout",
+    )
 
 
 def _as_linear(program: Program) -> None:

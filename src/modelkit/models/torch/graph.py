@@ -37,7 +37,9 @@ def view(program: Program, constants: Constants, shapes: Shapes, forms: StoredFo
 
 
 class _Builder:
-    def __init__(self, program: Program, constants: Constants, shapes: Shapes, forms: StoredForms, names: Mapping[str, str]) -> None:
+    def __init__(
+        self, program: Program, constants: Constants, shapes: Shapes, forms: StoredForms, names: Mapping[str, str]
+    ) -> None:
         self.program = program
         self.constants = constants
         self.shapes = shapes
@@ -161,7 +163,9 @@ class _Builder:
         sources = tuple(self.constants.sources(value))
         tensors = [self.program.tensors[source] for source in sources if source in self.program.tensors]
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors) if tensors else prod(shape) * meta.element_size()
-        return Parameter(sources[0] if sources else value.name, shape, dtype_name(meta.dtype), size, "dense", sources or (value.name,))
+        return Parameter(
+            sources[0] if sources else value.name, shape, dtype_name(meta.dtype), size, "dense", sources or (value.name,)
+        )
 
     def skip(self, kind: Kind, weight: Any) -> str | None:
         if kind == "recurrent":

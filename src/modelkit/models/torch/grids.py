@@ -59,12 +59,8 @@ def match_grid(node: fx.Node) -> tuple[fx.Node, Grid] | None:
     divided = _scalar(added[0].args[0], aten.div.Tensor)
     if divided is None or divided[1] != scaled[1] or (low, high) not in ((0, 255), (-128, 127)):
         return None
-    x = divided[0]
-    if body is not node or _casts_to_float32(x):
-        if not _casts_to_float32(x):
-            return None
-        x = x.args[0]  # type: ignore[assignment]
-    return x, Grid(float(scaled[1]), int(shifted[1]), low == -128)
+    x = _source(node, body, divided[0])
+    return None if x is None else (x, Grid(float(scaled[1]), int(shifted[1]), low == -128))
 
 
 def match_dynamic_grid(node: fx.Node) -> fx.Node | None:
@@ -86,9 +82,7 @@ def match_dynamic_grid(node: fx.Node) -> fx.Node | None:
         return None
     if zero.target is not aten.round.default or not _reads(scale, step):
         return None
-    if body is not node and not _casts_to_float32(step):
-        return None
-    return step.args[0] if _casts_to_float32(step) else step  # type: ignore[return-value]
+    return _source(node, body, step)
 
 
 def _reads(node: fx.Node, source: fx.Node, depth: int = 8) -> bool:
@@ -111,8 +105,16 @@ def _uncast(node: fx.Node) -> fx.Node:
     return node
 
 
-def _casts_to_float32(node: fx.Node) -> bool:
-    return node.op == "call_function" and node.target is aten.to.dtype and node.args[1] is torch.float32
+def _source(node: fx.Node, body: fx.Node, x: fx.Node) -> fx.Node | None:
+    """The value that was put on a grid: `x`, or what it was cast from where `node` casts the arithmetic `body` back."""
+    cast_from = x.args[0] if x.op == "call_function" and x.target is aten.to.dtype and x.args[1] is torch.float32 else None
+    narrow = cast_from.meta["val"].dtype if isinstance(cast_from, fx.Node) else None
+    if body is not node:
+        return cast_from if isinstance(cast_from, fx.Node) and narrow is node.args[1] else None
+    inner = narrow in (torch.float16, torch.bfloat16) and all(
+        user.target is aten.to.dtype and user.args[1] is narrow for user in node.users
+    )
+    return None if inner else x
 
 
 def _to_float32(program: Program, x: fx.Node) -> fx.Node:
@@ -129,4 +131,3 @@ def follower(node: fx.Node) -> fx.Node:
     if node.op != "placeholder":
         return node
     return [other for other in node.graph.nodes if other.op == "placeholder"][-1]
-

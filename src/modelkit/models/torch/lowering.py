@@ -8,7 +8,6 @@ from typing import Any
 from torch import fx
 
 from ...core.forms import Dense, Grid, Quantized
-from ...core.model import EdgeGrid
 from .forms import Stored, StoredForms, to_tensor
 from .grids import Lowering, fake_quantize, fake_quantize_dynamic, follower
 from .program import Program, arguments, rename, set_argument
@@ -49,7 +48,9 @@ def lower(
     return program, records
 
 
-def _place(program: Program, node: fx.Node, argument: str, stored: Stored, kept: dict[int, Buffers | fx.Node], dense: bool) -> Records | None:
+def _place(
+    program: Program, node: fx.Node, argument: str, stored: Stored, kept: dict[int, Buffers | fx.Node], dense: bool
+) -> Records | None:
     form = stored.form
     if isinstance(form, Dense) or dense:
         value = kept.get(id(form))
@@ -63,7 +64,13 @@ def _place(program: Program, node: fx.Node, argument: str, stored: Stored, kept:
     if buffers is None:
         buffers = kept[id(form)] = store(program, form, stored.target)
     assert isinstance(buffers, Buffers)
-    record = {"operator": node.name, "argument": argument, "target": stored.target, "dynamic": stored.activation is not None, "gather": None}
+    record = {
+        "operator": node.name,
+        "argument": argument,
+        "target": stored.target,
+        "dynamic": stored.activation is not None,
+        "gather": None,
+    }
     with program.graph.inserting_before(node):
         if gathers(node, argument, form):
             indices = arguments(node)["indices"]

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from torch import fx
 from torch.export import ExportedProgram
 
@@ -22,7 +20,7 @@ from ...core.model import EdgeGrid, Feeds, Provenance
 from . import saving, stored
 from .canonical import canonical
 from .constants import Constants
-from .forms import Stored, StoredForms, to_array, to_tensor
+from .forms import Stored, StoredForms, to_array
 from .graph import View, view
 from .lowering import Records, lower
 from .opening import open_program
@@ -69,7 +67,9 @@ class TorchModel:
         return cls.of(exported, path, format, text, bindings)
 
     @classmethod
-    def of(cls, exported: ExportedProgram, path: Path, format: str = "pt2", text: str = "", bindings: Bindings | None = None) -> TorchModel:
+    def of(
+        cls, exported: ExportedProgram, path: Path, format: str = "pt2", text: str = "", bindings: Bindings | None = None
+    ) -> TorchModel:
         """The model of a program. `text` is the note that modelkit left in its file."""
         program = canonical(exported)
         grids = stored.raise_grids(program)
@@ -114,7 +114,9 @@ class TorchModel:
     def set_parameter(self, node: str, role: str, form: WeightForm, activation: DynamicGrid | None = None) -> None:
         reason = self.can_lower(node, form, activation) or self._misfit(node, role, form)
         if reason:
-            raise ModelkitError(f"The {role} of layer {node} can't be stored as {form}: {reason}.", "Leave the layer out with --ignore.")
+            raise ModelkitError(
+                f"The {role} of layer {node} can't be stored as {form}: {reason}.", "Leave the layer out with --ignore."
+            )
         site = self._built().sites[node, role]
         shared = next((entry.target for entry in self._forms.values() if entry.form is form), None)
         target = shared or self._forms[site].target if site in self._forms else shared or self._target(node, role)
@@ -153,7 +155,9 @@ class TorchModel:
         edges = self.graph.edges
         for name in grids:
             if name not in edges or not edges[name].is_float:
-                raise ModelkitError(f"{name} can't be put on a grid: it is not a float tensor of the model.", "Choose another edge.")
+                raise ModelkitError(
+                    f"{name} can't be put on a grid: it is not a float tensor of the model.", "Choose another edge."
+                )
         self._grids.update(grids)
         self._changed()
 
@@ -163,14 +167,18 @@ class TorchModel:
         if missing:
             raise ModelkitError(f"There is no edge {missing[0]} in the model.", "Ask for edges of its graph.")
         lowered = self._written()[0]
-        names = dict(zip((node.name for node in self._program.user_outputs()), (node.name for node in lowered.user_outputs()), strict=True))
+        names = dict(
+            zip((node.name for node in self._program.user_outputs()), (node.name for node in lowered.user_outputs()), strict=True)
+        )
         for batch in batches:
             values = run(lowered, batch, {*wanted, *names.values()})
             yield {name: values[names.get(name, name)] for name in wanted}
 
     def copy(self) -> TorchModel:
         provenance = Provenance(list(self.provenance.history), dict(self.provenance.forms), self.provenance.preprocessing)
-        return TorchModel(self._program.copy(), self.path, self.format, provenance, self._shapes, self._forms, self._names, self._grids)
+        return TorchModel(
+            self._program.copy(), self.path, self.format, provenance, self._shapes, self._forms, self._names, self._grids
+        )
 
     def save(self, path: Path) -> None:
         lowered, records = self._written()
@@ -189,7 +197,10 @@ class TorchModel:
     def _placed_grids(self) -> dict[str, tuple[Grid, frozenset[str] | None]]:
         operators = self._built().operators
         return {
-            edge: (entry.grid, None if entry.readers is None else frozenset(operators[name].name for name in entry.readers if name in operators))
+            edge: (
+                entry.grid,
+                None if entry.readers is None else frozenset(operators[name].name for name in entry.readers if name in operators),
+            )
             for edge, entry in self._grids.items()
         }
 

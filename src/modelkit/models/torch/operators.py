@@ -49,17 +49,30 @@ _REDUCTIONS = {
 
 def _table() -> dict[str, tuple[Kind, str | None]]:
     table: dict[str, tuple[Kind, str | None]] = {"linear": ("linear", None), "embedding": ("embedding", None)}
-    table |= {"embedding_bag": ("embedding", None), "_embedding_bag": ("embedding", None), "_embedding_bag_forward_only": ("embedding", None)}
+    table |= {
+        "embedding_bag": ("embedding", None),
+        "_embedding_bag": ("embedding", None),
+        "_embedding_bag_forward_only": ("embedding", None),
+    }
     table |= {name: ("conv", None) for name in _CONVOLUTIONS}
-    table |= {name: ("recurrent", None) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "mkldnn_rnn_layer")}
+    table |= {
+        name: ("recurrent", None) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "mkldnn_rnn_layer")
+    }
     table |= {name: ("matmul", None) for name in ("mm", "bmm", "matmul", "addmm", "baddbmm", "mv", "dot", "einsum", "bilinear")}
-    table |= {name: ("attention", None) for name in ("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu")}
-    table |= {name: ("attention", None) for name in ("_scaled_dot_product_efficient_attention", "_scaled_dot_product_flash_attention")}
+    table |= {
+        name: ("attention", None) for name in ("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu")
+    }
+    table |= {
+        name: ("attention", None) for name in ("_scaled_dot_product_efficient_attention", "_scaled_dot_product_flash_attention")
+    }
     table |= {name: ("norm", function) for name, function in _NORMS.items()}
     table |= {name: ("activation", function) for name, function in _ACTIVATIONS.items()}
     table |= {name: ("elementwise", function) for name, function in _ELEMENTWISE.items()}
     table |= {name: ("softmax", None) for name in ("softmax", "_softmax", "_safe_softmax", "log_softmax", "_log_softmax")}
-    table |= {name: ("pool", "max") for name in ("max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool2d", "max_pool2d_with_indices")}
+    table |= {
+        name: ("pool", "max")
+        for name in ("max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool2d", "max_pool2d_with_indices")
+    }
     table |= {name: ("pool", "average") for name in ("avg_pool1d", "avg_pool2d", "avg_pool3d")}
     table |= {f"{prefix}adaptive_avg_pool{n}d": ("pool", "average") for n in (1, 2, 3) for prefix in ("", "_")}
     table |= {name: ("reduce", function) for name, function in _REDUCTIONS.items()}
@@ -113,4 +126,3 @@ def attributes_of(kind: Kind, node: fx.Node, values: dict[str, Any]) -> dict[str
     if kind in ("softmax", "concat"):
         return {"axis": values.get("dim", 0)}
     return {}
-

@@ -62,7 +62,9 @@ class Program:
 
     def user_inputs(self) -> list[fx.Node]:
         """The placeholders that a user feeds, in order."""
-        return [node for node in self.graph.nodes if node.op == "placeholder" and self.inputs[node.name].kind is InputKind.USER_INPUT]
+        return [
+            node for node in self.graph.nodes if node.op == "placeholder" and self.inputs[node.name].kind is InputKind.USER_INPUT
+        ]
 
     def user_outputs(self) -> list[fx.Node]:
         """The values that the model returns, in order (constants that it returns are left out)."""
@@ -98,7 +100,9 @@ class Program:
 
     def add_placeholder(self, target: str, dtype: torch.dtype, shape: tuple[int, ...], *, parameter: bool) -> fx.Node:
         """A placeholder without a tensor, ahead of the user's inputs."""
-        first = next(node for node in self.graph.nodes if node.op != "placeholder" or self.inputs[node.name].kind is InputKind.USER_INPUT)
+        first = next(
+            node for node in self.graph.nodes if node.op != "placeholder" or self.inputs[node.name].kind is InputKind.USER_INPUT
+        )
         with self.graph.inserting_before(first):
             node = self.graph.placeholder(("p_" if parameter else "b_") + target.replace(".", "_"))
         with self.fake:

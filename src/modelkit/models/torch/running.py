@@ -24,7 +24,9 @@ def run(program: Program, feeds: Feeds, wanted: Collection[str]) -> dict[str, Ar
             recorder.run(*_inputs(program, feeds))
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
             reason = str(error).split("\n")[0].rstrip(".")
-            raise ModelkitError(f"The model does not run on this data: {reason}.", "Check the arrays' shapes and types against its inputs.") from error
+            raise ModelkitError(
+                f"The model does not run on this data: {reason}.", "Check the arrays' shapes and types against its inputs."
+            ) from error
     return recorder.found
 
 
@@ -41,7 +43,9 @@ def _inputs(program: Program, feeds: Feeds) -> list[Any]:
         elif node.name in feeds:
             values.append(to_tensor(feeds[node.name]))
         else:
-            raise ModelkitError(f"The data has no array for the model's input {node.name}.", f"Name one of its arrays {node.name}.")
+            raise ModelkitError(
+                f"The data has no array for the model's input {node.name}.", f"Name one of its arrays {node.name}."
+            )
     return values
 
 

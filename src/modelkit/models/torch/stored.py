@@ -72,7 +72,9 @@ def raise_forms(program: Program, text: str) -> tuple[StoredForms, dict[str, str
     return forms, names
 
 
-def _raise(program: Program, record: dict[str, Any], shared: dict[tuple[Any, ...], tuple[Quantized, fx.Node]]) -> tuple[Site, Stored]:
+def _raise(
+    program: Program, record: dict[str, Any], shared: dict[tuple[Any, ...], tuple[Quantized, fx.Node]]
+) -> tuple[Site, Stored]:
     key = tuple(record[name] for name in ("codes", "scale", "zero_point", "axis"))
     constants = Constants(program)
     node = program.nodes()[record["operator"]]
@@ -87,7 +89,10 @@ def _raise(program: Program, record: dict[str, Any], shared: dict[tuple[Any, ...
         value = constants.value(node, {indices: torch.arange(form.shape[0])})
     assert np.array_equal(to_array(value), form.decode(), equal_nan=True)
     if key not in shared:
-        shared[key] = form, program.add_placeholder(program.free_target(target), torch_dtype(form.dtype), form.shape, parameter=True)
+        shared[key] = (
+            form,
+            program.add_placeholder(program.free_target(target), torch_dtype(form.dtype), form.shape, parameter=True),
+        )
     placeholder = shared[key][1]
     if gather is None:
         set_argument(node, argument, placeholder)
@@ -141,4 +146,7 @@ def _parse(text: str) -> dict[str, Any]:
 
 def as_edge_grids(grids: Mapping[str, tuple[Grid, frozenset[str] | None]], names: Mapping[str, str]) -> dict[str, EdgeGrid]:
     """The same by the neutral graph's names; `names` are those of the fx nodes."""
-    return {edge: EdgeGrid(grid, readers and frozenset(names[reader] for reader in readers if reader in names)) for edge, (grid, readers) in grids.items()}
+    return {
+        edge: EdgeGrid(grid, readers and frozenset(names[reader] for reader in readers if reader in names))
+        for edge, (grid, readers) in grids.items()
+    }

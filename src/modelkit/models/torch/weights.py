@@ -174,7 +174,9 @@ def _dequantise(program: Program, codes: fx.Node, scale: fx.Node, zero: fx.Node 
     value = program.call(aten.to.dtype, codes, torch.float32)
     if isinstance(zero, fx.Node):
         zero_value = program.call(aten.to.dtype, zero, torch.float32)
-        value = program.call(aten.sub.Tensor, value, program.call(aten.unsqueeze.default, zero_value, -1) if grouped else zero_value)
+        value = program.call(
+            aten.sub.Tensor, value, program.call(aten.unsqueeze.default, zero_value, -1) if grouped else zero_value
+        )
     elif zero is not None:
         value = program.call(aten.sub.Tensor, value, zero)
     return program.call(aten.mul.Tensor, value, program.call(aten.unsqueeze.default, scale, -1) if grouped else scale)
