@@ -23,7 +23,7 @@ def read_csv(path: Path, inputs: Sequence[Input], label: str | None) -> Source:
     origin = path.name
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.reader(file)
+            rows = csv.reader(file, strict=True)
             header = next(rows, [])
             names = [name.strip() for name in header]
             _check_header(names, origin)
