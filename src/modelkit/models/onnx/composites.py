@@ -24,7 +24,14 @@ _CODES = ("int8", "uint8", "int4", "uint4")
 
 def find(program: Program, shapes: Shapes) -> dict[str, Site]:
     """Sites by the name of the ONNX node that holds the weight."""
-    finders = {"MatMulInteger": _dynamic_linear, "MatMulNBits": _blocked_linear, "Gather": _stored_table}
+    finders = {
+        "MatMulInteger": _dynamic_linear,
+        "MatMulNBits": _blocked_linear,
+        "Gather": _stored_table,
+        "QLinearConv": _integer_operator,
+        "QLinearMatMul": _integer_operator,
+        "QGemm": _integer_operator,
+    }
     found: dict[str, Site] = {}
     members: set[str] = set()
     for node in program.nodes:
@@ -84,6 +91,41 @@ def _dynamic_linear(program: Program, shapes: Shapes, node: onnx.NodeProto) -> S
     grids = int(np.prod(shapes.found.get(scale, ()), dtype=np.int64))
     form = f"int8 {'per-tensor' if grids == 1 else 'per-channel'}"
     return _site(program, shapes, tuple(members), (quantiser.input[0],), output, (columns, rows), form, stored, read, bias)
+
+
+def _integer_operator(program: Program, shapes: Shapes, node: onnx.NodeProto) -> Site | None:
+    """QLinearConv, QLinearMatMul, QGemm: codes, scale and zero point of the weight are inputs 3 to 5."""
+    codes, scale, zero = node.input[3:6]
+    shape = shapes.found.get(codes)
+    if not {codes, scale, zero} <= program.constants or shape is None or (node.op_type != "QLinearConv" and len(shape) != 2):
+        return None
+    conv = node.op_type == "QLinearConv"
+    transposed = not conv and not attributes(node).get("transB")
+
+    def read() -> Array:
+        array, step, offset = (constants.evaluate(program, name) for name in (codes, scale, zero))
+        along = (-1, *[1] * (array.ndim - 1)) if not transposed else (-1,)
+        dense = (array.astype(np.float32) - offset.reshape(along)) * step.reshape(along)
+        return dense.T if transposed else dense
+
+    stored = [name for value in (codes, scale, zero) for name in constants.storage(program, value).tensors]
+    grids = int(np.prod(shapes.found.get(scale, ()), dtype=np.int64))
+    site = _site(
+        program,
+        shapes,
+        (node.name,),
+        (node.input[0],),
+        node.output[0],
+        shape[::-1] if transposed else shape,
+        f"int8 {'per-tensor' if grids == 1 else 'per-channel'}",
+        stored,
+        read,
+        None,
+        "conv" if conv else "linear",
+    )
+    weight = site.parameters["weight"]
+    site.parameters["weight"] = Parameter(weight.name, weight.shape, "float32", weight.bytes, weight.form, weight.stored)
+    return site
 
 
 def _blocked_linear(program: Program, shapes: Shapes, node: onnx.NodeProto) -> Site | None:
@@ -178,7 +220,7 @@ def _site(
     bias: str | None,
     kind: Kind = "linear",
 ) -> Site:
-    stored = sorted(dict.fromkeys(stored), key=lambda name: -program.tensors[name].nbytes)
+    stored = list(dict.fromkeys(stored))
     size = sum(program.tensors[name].nbytes for name in stored)
     site = Site(members, "fixed", inputs, output, skip=_QUANTISED, kind=kind)
     site.parameters["weight"] = Parameter(stored[0], shape, shapes.dtypes.get(output, "float32"), size, form, tuple(stored))

@@ -137,7 +137,7 @@ class _Writer:
         if node.kind == "conv":
             readers = self.graph.consumers(node.outputs[0])
             behind = [node.outputs[0], *(reader.outputs[0] for reader in readers if reader.kind == "activation")]
-            return not node.attributes.get("transposed") and any(edge in self.changes.grids for edge in behind)
+            return node.op == "Conv" and any(edge in self.changes.grids for edge in behind)
         return True
 
     def _bias(self, node: Node, site: Site) -> Array | None:
@@ -171,7 +171,8 @@ class _Writer:
         if form is not None:
             changed.input[1], integers = self._operand(node, site, form)
         vector = self._bias(node, site)
-        if vector is not None and (integers or bias is not None):
+        changed.output[0] = self.moved.get(site.output, site.output)
+        if vector is not None and (integers or bias is not None or site.members[1:]):
             name = f"{node.name}.bias"
             grid = self._grid_of_input(node)
             if integers and isinstance(form, Quantized) and grid is not None:

@@ -42,7 +42,11 @@ def build(program: Program, shapes: Shapes, forms: Mapping[str, str]) -> View:
         kind, function = _kind(program, shapes, node, site)
         name = _name(program, node, site, sites, kind)
         sites[name] = site
-        outputs = (site.output,) if kind in ("linear", "embedding") else tuple(output for output in node.output if output)
+        outputs = (
+            (site.output,)
+            if site.members[1:] or kind in ("linear", "embedding")
+            else tuple(output for output in node.output if output)
+        )
         nodes.append(
             Node(
                 name,
@@ -63,7 +67,7 @@ def build(program: Program, shapes: Shapes, forms: Mapping[str, str]) -> View:
 def _site(program: Program, shapes: Shapes, node: onnx.NodeProto) -> Site:
     if node.op_type in ("MatMul", "Gemm"):
         return layers.linear(program, shapes, node) or layers.other(program, shapes, node)
-    if node.op_type in ("Conv", "ConvTranspose"):
+    if node.op_type in ("Conv", "ConvTranspose", "FusedConv"):
         return layers.convolution(program, shapes, node)
     if node.op_type == "Gather":
         return layers.embedding(program, shapes, node) or layers.other(program, shapes, node)

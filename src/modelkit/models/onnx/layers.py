@@ -78,6 +78,7 @@ def linear(program: Program, shapes: Shapes, node: onnx.NodeProto) -> Site | Non
     if node.op_type == "Gemm":
         return _gemm(program, shapes, node)
     adder, slot = _bias_add(program, shapes, node)
+    number = shapes.dtypes.get(node.input[1], "")
     site = Site(
         members=(node.name, adder.name) if adder else (node.name,),
         style="matmul",
@@ -85,6 +86,7 @@ def linear(program: Program, shapes: Shapes, node: onnx.NodeProto) -> Site | Non
         output=adder.output[0] if adder else node.output[0],
         transposed=True,
         bias=(adder.name, slot) if adder else None,
+        skip=None if "float" in number else f"its weight is {number}",
     )
     _add(program, shapes, site, "weight", node.input[1], transposed=True)
     if adder:
@@ -135,32 +137,47 @@ def _bias_add(program: Program, shapes: Shapes, node: onnx.NodeProto) -> tuple[o
 
 
 def _add_bias(program: Program, shapes: Shapes, site: Site, value: str) -> None:
-    """The bias as a vector, whatever shape of ones stands before it."""
+    """The bias as a vector, whatever ones its shape has besides."""
     found = parameter(program, shapes, value)
     if found is None:
         return
     shown, read = found
-    site.parameters["bias"] = Parameter(shown.name, shown.shape[-1:], shown.dtype, shown.bytes, shown.form, shown.stored)
+    site.parameters["bias"] = Parameter(shown.name, (shown.size,), shown.dtype, shown.bytes, shown.form, shown.stored)
     site.read["bias"] = lambda: read().reshape(-1)
 
 
 def convolution(program: Program, shapes: Shapes, node: onnx.NodeProto) -> Site:
+    """Conv or ConvTranspose; numbers per channel that are added right behind one without a bias are its bias."""
     own = node.input[1] in program.constants
-    addend = node.input[2] if len(node.input) > 2 and node.input[2] else None
-    own_bias = addend is not None and addend in program.constants
+    given = node.input[2] if len(node.input) > 2 and node.input[2] else None
+    adder, slot = _channel_add(program, shapes, node) if own and given is None else (None, 0)
+    bias = (adder.name, slot) if adder else (node.name, 2) if given in program.constants else None
+    reason = None if own and (given is None or bias) else "its weight is computed at run time"
     site = Site(
-        members=(node.name,),
+        members=(node.name, adder.name) if adder else (node.name,),
         style="conv",
         inputs=tuple(name for name in node.input if name and name not in program.constants),
-        output=node.output[0],
-        bias=(node.name, 2) if own_bias else None,
-        skip=None if own and (own_bias or addend is None) else "its weight is computed at run time",
+        output=adder.output[0] if adder else node.output[0],
+        bias=bias,
+        skip="its activation is fused into it" if node.op_type == "FusedConv" else reason,
     )
     if own:
         _add(program, shapes, site, "weight", node.input[1])
-    if own_bias and addend:
-        _add_bias(program, shapes, site, addend)
+    if bias:
+        _add_bias(program, shapes, site, adder.input[slot] if adder else node.input[2])
     return site
+
+
+def _channel_add(program: Program, shapes: Shapes, node: onnx.NodeProto) -> tuple[onnx.NodeProto | None, int]:
+    """The Add of a constant (…, channels, 1, …, 1) that alone reads this convolution, and at which of its inputs that is."""
+    adder, out = program.only_reader(node.output[0]), shapes.found.get(node.output[0])
+    if adder is None or adder.op_type != "Add" or out is None:
+        return None, 0
+    slot = 1 if adder.input[0] == node.output[0] else 0
+    shape = shapes.found.get(adder.input[slot])
+    if adder.input[slot] not in program.constants or shape is None or len(shape) > len(out):
+        return None, 0
+    return (adder, slot) if (1,) * (len(out) - len(shape)) + shape == (1, out[1], *[1] * (len(out) - 2)) else (None, 0)
 
 
 def embedding(program: Program, shapes: Shapes, node: onnx.NodeProto) -> Site | None:

@@ -69,7 +69,9 @@ def _program(
             tensors[proto.name] = _tensor(proto, raw, path, base)
     _refuse_unknown_operators(model, path)
     if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+        from onnx.inliner import inline_local_functions  # not part of what `import onnx` brings
+
+        model = inline_local_functions(model)
     version = next((entry.version for entry in model.opset_import if entry.domain in _STANDARD), None)
     if version is not None and version < OLDEST_OPSET:
         model, tensors = _converted(model, tensors, path)

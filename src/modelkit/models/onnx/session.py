@@ -12,7 +12,7 @@ from modelkit.core.forms import Array
 from modelkit.core.model import Feeds
 
 from .program import Program
-from .tensors import Tensor
+from .tensors import Tensor, forget
 
 # Smaller tensors stay in the model's bytes: shape inference reads their values, and a view each would be a waste.
 _INLINE_BYTES = 1024
@@ -31,6 +31,7 @@ class Session:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         model, outside = _message(program, outputs)
         self._held = [np.require(tensor.array(), requirements=("C", "A")) for tensor in outside.values()]
+        forget(tensor.raw for tensor in outside.values())
         values = [ort.OrtValue.ortvalue_from_numpy(array) for array in self._held]
         if values:
             options.add_external_initializers(list(outside), values)

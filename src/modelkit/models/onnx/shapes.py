@@ -35,7 +35,7 @@ class Shapes:
 
 def infer(program: Program, bindings: Bindings | None, path: object) -> Shapes:
     """Raises ModelkitError for bindings that don't fit the model."""
-    inputs = tuple(_input(value) for value in program.structure.graph.input)
+    inputs = tuple(_input(value, (bindings or {}).get(value.name)) for value in program.structure.graph.input)
     bound = _bind(program, inputs, bindings or {}, path)
     shapes = {spec.name: tuple(bound(spec, axis) for axis in range(len(spec.dims))) for spec in inputs}
     symbols = {
@@ -49,10 +49,15 @@ def infer(program: Program, bindings: Bindings | None, path: object) -> Shapes:
     return known
 
 
-def _input(value: onnx.ValueInfoProto) -> Input:
+def _input(value: onnx.ValueInfoProto, binding: tuple[str, tuple[int, ...]] | None) -> Input:
     tensor = value.type.tensor_type
     if value.type.WhichOneof("value") != "tensor_type":
         raise ModelkitError(f"The input {value.name!r} is not a tensor.", "Only models whose inputs are tensors can be used.")
+    if not tensor.HasField("shape"):  # not even the rank is known
+        rank = len(binding[1]) if binding else 0
+        if binding is None:
+            warnings.warn(InputWarning(f"{value.name}: the file leaves its shape open. Give it with --input."), stacklevel=2)
+        return Input(value.name, _dtype_name(tensor.elem_type), tuple(f"{value.name}_{axis}" for axis in range(rank)))
     dims: list[int | str] = []
     for axis, dim in enumerate(tensor.shape.dim):
         kind = dim.WhichOneof("value")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -34,7 +36,14 @@ class Tensor:
     @classmethod
     def of(cls, array: Array) -> Tensor:
         contiguous = np.ascontiguousarray(array)
-        return cls(onnx.helper.np_dtype_to_tensor_dtype(contiguous.dtype), array.shape, contiguous.reshape(-1).view(np.uint8))
+        data_type = onnx.helper.np_dtype_to_tensor_dtype(contiguous.dtype)
+        raw = contiguous.reshape(-1).view(np.uint8)
+        bits = PACKED_BITS.get(data_type)
+        if bits is not None:
+            fields = 8 // bits
+            padded = np.pad(raw & np.uint8((1 << bits) - 1), (0, -raw.size % fields)).reshape(-1, fields)
+            raw = np.bitwise_or.reduce(padded << np.arange(0, 8, bits, dtype=np.uint8), axis=1).astype(np.uint8)
+        return cls(data_type, array.shape, raw)
 
     @classmethod
     def from_proto(cls, proto: onnx.TensorProto) -> Tensor:
@@ -75,6 +84,20 @@ class Tensor:
         header = self.header(name)
         header.raw_data = self.raw.tobytes()
         return header
+
+
+def forget(arrays: Iterable[Array]) -> None:
+    """Let go of the memory that holds the pages of mapped files; they are read again when they are next used."""
+    maps: dict[int, mmap.mmap] = {}
+    for array in arrays:
+        owner: Any = array
+        while isinstance(owner, np.ndarray):
+            owner = owner.base
+        if isinstance(owner, mmap.mmap):
+            maps[id(owner)] = owner
+    for mapped in maps.values():
+        if hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def stored_bytes(data_type: int, shape: tuple[int, ...]) -> int:
