@@ -76,7 +76,7 @@ def test_csv_pixels_become_an_image(tmp_path):
         ("a,b\n1,2\n", r"x:float32\[1,2\] .*does not fit input x:float32\[n,3\]"),
         ("label\n1\n", "no feature columns"),
         ("a,b,c\n1,\x00\n", "t.csv"),
-        ('a,b,c\n1,2,"3\n', "t.csv, line"),
+        ('a,b,c\n1,2,"3\n', "t.csv is not a CSV file"),
     ],
 )
 def test_bad_csv(tmp_path, content, message):
@@ -218,7 +218,7 @@ def test_bad_text(tmp_path, tokenizer, name, content, inputs, message):
 
 def test_text_needs_a_tokenizer_and_utf8(tmp_path, tokenizer, monkeypatch):
     path = write(tmp_path, "t.txt", "one")
-    with pytest.raises(ModelkitError, match="no tokenizer.*--tokenizer"):
+    with pytest.raises(ModelkitError, match="no tokenizer.*token ids"):
         open_data(path, [IDS])
     (tmp_path / "bad").mkdir()
     write(tmp_path / "bad", "tokenizer.json", "{}")

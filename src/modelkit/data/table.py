@@ -70,7 +70,7 @@ def _add_row(columns: Sequence[Any], names: Sequence[str], row: Sequence[str], w
         except ValueError:
             said = f"{value!r} is not a number" if value.strip() else "a value is missing"
             raise ModelkitError(
-                f"{where}, column {name!r}: {said}.", "Encode or fill the column, or name it with --label if it is the label."
+                f"{where}, column {name!r}: {said}.", "Encode or fill the column; if it holds the labels, name it `label`."
             ) from None
 
 

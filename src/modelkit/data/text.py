@@ -124,7 +124,8 @@ def load_tokenizer(folder: Path | None, origin: str) -> Tokenizer:
     """The tokenizer of a checkpoint folder: `tokenizer.json` through tokenizers, anything else through transformers."""
     if folder is None:
         raise ModelkitError(
-            f"{origin} is text, and the model comes with no tokenizer.", "Name its checkpoint folder with --tokenizer."
+            f"{origin} is text, and the model comes with no tokenizer.",
+            "Give token ids in an .npz, or a checkpoint folder as the model.",
         )
     try:
         if (folder / "tokenizer.json").is_file():

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -31,8 +30,7 @@ def print_report(report: Report, verbose: bool = False, console: Console | None 
     for candidate in report.comparison.candidates if report.comparison else []:
         _comparison(out, report, candidate)
     _available(out, report.available or [])
-    for line in report.advice or []:
-        out.print(Padding(Text(f"• {printable(line)}"), (0, 0, 0, 1)))
+    _advice(out, report.advice or [])
     _output(out, report)
     _gates(out, report.gates)
 
@@ -183,6 +181,14 @@ def _available(out: Console, available: Sequence[AvailablePass]) -> None:
             _row(table, option.name, option.type, str(option.default), bounds, option.help)
         if found.options:
             out.print(table)
+
+
+def _advice(out: Console, advice: Sequence[str]) -> None:
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    for line in advice:
+        grid.add_row(Text("•"), Text(printable(line)))
+    if advice:
+        out.print(grid)
 
 
 def _environment(out: Console, environment: Environment) -> None:
