@@ -1,0 +1,159 @@
+"""ONNX model in, torch.export.ExportedProgram out.
+
+The graph is read into a plan (constants folded, functions inlined), the plan is carried out by an nn.Module, and
+torch.export traces that module with every open dimension symbolic.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.inliner
+import torch
+from torch.export.graph_signature import InputKind
+
+from modelkit.core.errors import InputWarning, ModelkitError
+
+from . import operators  # noqa: F401  (registers the translations)
+from .example_inputs import ModelInput, example_tensors, model_inputs
+from .linear_layers import fuse_linear_layers
+from .module import OnnxModule
+from .plan import Names, Plan, read_plan, refuse_unknown
+from .recurrent_tracing import symbolic_recurrent_lengths
+from .registry import translation_of
+
+_OLDEST_OPSET = 13
+
+
+def program_from_onnx(
+    proto: onnx.ModelProto, base_dir: Path, example: Mapping[str, np.ndarray] | None = None
+) -> torch.export.ExportedProgram:
+    """Translate an ONNX model (opset 13 or later, external data relative to `base_dir`) to torch.
+
+    The program takes the ONNX inputs in order (positional arguments named after them) and returns the outputs as a tuple, a single one
+    bare. Every dimension the model leaves open stays dynamic where torch.export can keep it so (InputWarning names the others, which are
+    fixed at the size of `example`). `example` gives arrays by input name; missing ones are made up. Its parameters and buffers
+    carry the initializers' names: `program.graph_module.meta["onnx_names"]` maps ONNX initializer to parameter name, "onnx_inputs" input
+    name to argument, and "onnx_outputs" lists output names.
+
+    Raises ModelkitError naming the operator that has no counterpart in torch.
+    """
+    proto = _inlined(proto)
+    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), _OLDEST_OPSET)
+    if opset < _OLDEST_OPSET:
+        raise ModelkitError(
+            f"The model uses ONNX opset {opset}.", f"Convert it to opset {_OLDEST_OPSET} or later with onnx.version_converter."
+        )
+    plan = read_plan(proto.graph, opset, base_dir, Names())
+    refuse_unknown(plan)
+    fuse_linear_layers(plan)
+    inputs = model_inputs(proto.graph)
+    arguments = _arguments([given.name for given in inputs])
+    module = OnnxModule(plan, [given.name for given in inputs], arguments).eval()
+    program = _export(module, inputs, example or {})
+    _drop_unused_constants(program)
+    held = set(program.state_dict) | set(program.constants)
+    names = {name: constant.fqn for part in plan.walk() for name, constant in part.constants.items() if constant.fqn in held}
+    program.graph_module.meta["onnx_names"] = names
+    program.graph_module.meta["onnx_inputs"] = dict(zip((given.name for given in inputs), arguments, strict=True))
+    program.graph_module.meta["onnx_outputs"] = list(plan.outputs)
+    return program
+
+
+def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Without calls to functions: the model's own, and those ONNX defines for operators that have no translation here."""
+    if proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto)
+    defined = {
+        (node.domain, node.op_type)
+        for node in proto.graph.node
+        if node.domain in ("", "ai.onnx") and translation_of("", node.op_type) is None and onnx.defs.has(node.op_type)
+    }
+    composed = [key for key in defined if _has_body(key[1])]
+    if composed:
+        proto = onnx.inliner.inline_selected_functions(proto, composed, inline_schema_functions=True)
+    return proto
+
+
+def _has_body(operator: str) -> bool:
+    schema = onnx.defs.get_schema(operator)
+    return bool(schema.has_function or schema.has_context_dependent_function)
+
+
+def _arguments(names: list[str]) -> list[str]:
+    """A distinct Python identifier for each ONNX input name."""
+    arguments: list[str] = []
+    for name in names:
+        argument = re.sub(r"\W", "_", name, flags=re.ASCII)
+        if not argument.isidentifier() or keyword.iskeyword(argument):
+            argument = f"input_{argument}"
+        while argument in arguments:
+            argument += "_"
+        arguments.append(argument)
+    return arguments
+
+
+def _export(module: OnnxModule, inputs: list[ModelInput], example: Mapping[str, np.ndarray]) -> torch.export.ExportedProgram:
+    """With all open dimensions dynamic; failing that only each input's first; failing that none."""
+    tensors = example_tensors(inputs, example)
+    open_dims = [given.open_dimensions() for given in inputs]
+    attempts = [open_dims, [dims & {0} for dims in open_dims], [set() for _ in open_dims]]
+    failure: Exception | None = None
+    for position, dims in enumerate(attempts):
+        if position and dims == attempts[position - 1]:
+            continue
+        shapes = tuple({d: torch.export.Dim.AUTO for d in sorted(chosen)} for chosen in dims)
+        try:
+            with torch.no_grad(), symbolic_recurrent_lengths():
+                program = torch.export.export(module, tensors, dynamic_shapes=shapes, strict=False)
+        except Exception as error:
+            failure = failure or error
+            continue
+        _warn_of_fixed(program, inputs, open_dims)
+        return program
+    if isinstance(failure, ModelkitError):
+        raise failure
+    raise ModelkitError(
+        f"torch.export can't trace the translated model: {str(failure).strip().splitlines()[0] if str(failure) else failure!r}.",
+        "Give example inputs of the right shapes, or keep the ONNX format.",
+    ) from failure
+
+
+def _warn_of_fixed(program: torch.export.ExportedProgram, inputs: list[ModelInput], open_dims: list[set[int]]) -> None:
+    by_name = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    fixed = []
+    for given, dims, name in zip(inputs, open_dims, program.graph_signature.user_inputs, strict=True):
+        shape = by_name[str(name)].shape
+        fixed += [f"{given.name} dimension {d} at {shape[d]}" for d in sorted(dims) if isinstance(shape[d], int)]
+    if fixed:
+        sizes = ", ".join(fixed)
+        warnings.warn(
+            f"torch.export could not keep every size open: {sizes} is fixed. Give example inputs of the size needed.",
+            InputWarning,
+            4,
+        )
+
+
+def _drop_unused_constants(program: torch.export.ExportedProgram) -> None:
+    """Remove parameters and buffers nothing reads (shapes and scalars that went into the graph as numbers)."""
+    graph, signature = program.graph, program.graph_signature
+    graph.eliminate_dead_code()
+    kinds = {InputKind.PARAMETER, InputKind.BUFFER}
+    unused: dict[str, Any] = {spec.arg.name: spec for spec in signature.input_specs if spec.kind in kinds and spec.target}
+    for node in list(graph.nodes):
+        spec = unused.get(node.name) if node.op == "placeholder" and not node.users else None
+        if spec is not None:
+            graph.erase_node(node)
+            signature.input_specs.remove(spec)
+            program.state_dict.pop(spec.target, None)
+    program.graph_module.recompile()
+
+
+__all__ = ["Plan", "program_from_onnx"]
