@@ -4,87 +4,92 @@ processor in ways no rule foresees. Layers that lose are left alone."""
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from .analysis.macs import node_macs
-from .core.graph import Graph, Node
+from .core.graph import Graph
 from .core.model import Feeds, Model
 from .quantize import Plan
 
-_GAIN = 0.97  # a variant must take at most this share of the time of a simpler one: less is noise
 REASON = "measured faster as it was"
+_GAIN = 0.97  # a variant must take at most this share of the time of a simpler one: less is noise
+_CUTS = 6  # prefixes tried
+_SLOW_MS = 400.0  # a run that takes longer is not searched, only held against the original
+
+Build = Callable[[Plan], Model]
 
 
-def left_alone(
-    model: Model, plan: Plan, build: Callable[[Plan], Model], feeds: Feeds, threads: int | None, budget: float
-) -> tuple[dict[str, str], dict[str, float]]:
-    """The static layers that are better left in floating point, with the reason, and the milliseconds measured by variant.
+def left_alone(model: Model, plan: Plan, build: Build, feeds: Feeds, threads: int | None, seconds: float) -> dict[str, str]:
+    """The layers of `plan.static` that are better left in floating point, each with the reason.
 
-    Groups of layers that integer kernels often lose on are taken out of the quantised model one group at a time; those that
-    make it faster are left out together, and at last the result is held against the original."""
+    Integer kernels lose where there is little work per value and where values are converted: in the first layers (few channels,
+    many positions), in grouped convolutions, and in a small head. So variants that leave out the first layers up to some cut,
+    the grouped ones, or the head are timed against the fully quantised model; what helps is combined and timed again; and the
+    winner is held against the original. All of `plan.static` is returned when even that is not faster than the original."""
     from .bench.cpu import usable_cores
     from .bench.quick import quick_latency
 
     threads = threads or usable_cores()
-
-    groups = {name: members for name, members in _groups(model.graph, plan).items() if 0 < len(members)}
-    variants: dict[str, Plan] = {"int8": plan}
-    for name, members in groups.items():
-        variants[name] = plan.without(dict.fromkeys(members, REASON))
     with tempfile.TemporaryDirectory() as folder:
-        files: dict[str, Path] = {"original": _save(model, Path(folder) / "original.onnx")}
-        for index, (name, variant) in enumerate(variants.items()):
-            if variant.static:
-                files[name] = _save(build(variant), Path(folder) / f"{index}.onnx")
-        times = quick_latency(files, feeds, threads, budget)
-        helpful = [name for name in groups if times.get(name, 9e9) < _GAIN * times["int8"]]
-        left = dict.fromkeys((member for name in helpful for member in groups[name]), REASON)
-        best, best_name = left, "+".join(helpful) or "int8"
-        if len(helpful) > 1:
-            joint = plan.without(left)
-            again = {name: files[name] for name in ("original", *helpful)}
-            if joint.static:
-                again["joint"] = _save(build(joint), Path(folder) / "joint.onnx")
-            times |= quick_latency(again, feeds, threads, budget / 2)
-            best_name = min((name for name in again if name != "original"), key=lambda name: times[name])
-            best = left if best_name == "joint" else dict.fromkeys(groups[best_name], REASON)
-    if times["original"] < _GAIN * times.get(best_name, 9e9):
-        best = dict.fromkeys(plan.static, REASON)
-    return best, times
+        files: dict[frozenset[str], Path] = {}
+
+        def time(variants: Iterable[frozenset[str] | None], budget: float) -> dict[frozenset[str] | None, float]:
+            """Milliseconds of the model with these layers left alone; None: of the original."""
+            asked = dict.fromkeys(variants)
+            for index, left in enumerate(asked, len(files)):
+                if left is not None and left not in files:
+                    files[left] = Path(folder) / f"{index}.onnx"
+                    build(plan.without(dict.fromkeys(left, REASON))).save(files[left])
+            paths = {str(i): original if left is None else files[left] for i, left in enumerate(asked)}
+            found = quick_latency(paths, feeds, threads, budget)
+            return {left: found[str(i)] for i, left in enumerate(asked)}
+
+        original = Path(folder) / "original.onnx"
+        model.save(original)
+        nothing: frozenset[str] = frozenset()
+        everything = frozenset(plan.static)
+        times = time([None, nothing], seconds / 4)
+        best = nothing
+        if times[nothing] < _SLOW_MS:
+            parts = [part for part in _parts(model.graph, plan.static) if part < everything]
+            tried = time([nothing, *parts], seconds)
+            joint = _combined([part for part in parts if tried[part] < _GAIN * tried[nothing]], tried)
+            if joint:
+                again = time([None, nothing, *joint], seconds / 2)
+                best = min(joint, key=lambda left: again[left])
+                if again[best] > _GAIN * again[nothing]:
+                    best = nothing
+                times |= again
+        if times[None] < _GAIN * times[best]:
+            best = everything
+    return dict.fromkeys(sorted(best), REASON)
 
 
-def _save(model: Model, path: Path) -> Path:
-    model.save(path)
-    return path
+def _combined(helpful: list[frozenset[str]], times: dict[frozenset[str] | None, float]) -> list[frozenset[str]]:
+    """The variants worth a second look: the two best alone, and the best joined with each of the others that help."""
+    ranked = sorted(helpful, key=lambda part: times[part])
+    joined = [ranked[0] | other for other in ranked[1:]] if ranked else []
+    return list(dict.fromkeys([*ranked[:2], *joined[:3]]))
 
 
-def _groups(graph: Graph, plan: Plan) -> Mapping[str, list[str]]:
-    """Layers that integer kernels may lose on: at the borders (where values are converted), and with little work per value."""
-    inputs = {spec.name for spec in graph.inputs}
-    static = [graph.by_name[name] for name in plan.static]
-    total = sum(node_macs(graph, node) or 0 for node in static) or 1
+def _parts(graph: Graph, static: list[str]) -> list[frozenset[str]]:
+    """Sets of layers that integer kernels may lose on."""
+    grouped = frozenset(name for name in static if int(graph.by_name[name].attributes.get("groups", 1)) > 1)
+    head = frozenset(name for name in static if graph.by_name[name].outputs[0] in graph.outputs)
+    prefixes = [frozenset(static[: static.index(name)]) for name in _cuts(graph, static)]
+    return list(dict.fromkeys(part for part in (*prefixes, grouped, head) if part))
 
-    def tiny(node: Node) -> bool:
-        return (node_macs(graph, node) or 0) < total / 1000
 
-    return {
-        "first": [node.name for node in static if _reaches_input(graph, node, inputs)],
-        "last": [node.name for node in static if node.kind == "linear" and _is_head(graph, node)],
-        "grouped": [node.name for node in static if int(node.attributes.get("groups", 1)) > 1],
-        "tiny": [node.name for node in static if tiny(node) and node.kind == "linear" and not _is_head(graph, node)],
+def _cuts(graph: Graph, static: list[str]) -> list[str]:
+    """The first layers behind which the model can be cut through a single edge: no residual branch spans the cut."""
+    position = {node.name: index for index, node in enumerate(graph.nodes)}
+    last_read = {
+        edge: max(position[node.name] for node in graph.consumers(edge)) for edge in graph.edges if graph.consumers(edge)
     }
-
-
-def _reaches_input(graph: Graph, node: Node, inputs: set[str]) -> bool:
-    edge = node.inputs[0]
-    while edge not in inputs:
-        producer = graph.producer(edge)
-        if producer is None or producer.kind != "reshape" or not producer.inputs:
-            return False
-        edge = producer.inputs[0]
-    return True
-
-
-def _is_head(graph: Graph, node: Node) -> bool:
-    return node.outputs[0] in graph.outputs
+    cuts = []
+    for name in static[1 : len(static) // 2 + 1]:
+        at = position[name]
+        made = [spec.name for spec in graph.inputs] + [edge for node in graph.nodes[:at] for edge in node.outputs]
+        if sum(last_read.get(edge, -1) >= at for edge in made) == 1:
+            cuts.append(name)
+    return cuts[:_CUTS]

@@ -16,7 +16,9 @@ from .options import GridOptions
 @dataclass(frozen=True)
 class ClipSearchOptions(GridOptions):
     steps: int = field(default=20, metadata={"bounds": (1, 200), "help": "widths tried for each grid"})
-    smallest: float = field(default=0.5, metadata={"bounds": (0.05, 1.0), "help": "narrowest grid tried, as a share of the full range"})
+    smallest: float = field(
+        default=0.5, metadata={"bounds": (0.05, 1.0), "help": "narrowest grid tried, as a share of the full range"}
+    )
 
 
 class ClipSearch:

@@ -16,9 +16,14 @@ class GridOptions:
     symmetric: bool | None = field(default=None, metadata={"help": "grids centred on 0; unset: yes at 8 bits, no below"})
     group_size: int | None = field(
         default=None,
-        metadata={"bounds": (0, 1 << 20), "help": "weights per scale; 0: one per channel; unset: that at 8 bits, 128, 64, 32 at 4, 3, 2"},
+        metadata={
+            "bounds": (0, 1 << 20),
+            "help": "weights per scale; 0: one per channel; unset: that at 8 bits, 128, 64, 32 at 4, 3, 2",
+        },
     )
-    reduce_range: bool = field(default=False, metadata={"help": "leave out half of the levels, for CPUs whose int8 product saturates"})
+    reduce_range: bool = field(
+        default=False, metadata={"help": "leave out half of the levels, for CPUs whose int8 product saturates"}
+    )
 
     @property
     def is_symmetric(self) -> bool:
