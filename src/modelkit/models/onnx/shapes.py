@@ -6,6 +6,7 @@ data; what that can't find is learnt by running the model once on made-up inputs
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -149,10 +150,35 @@ def _stated(program: Program, known: Shapes, symbols: Mapping[str, int]) -> bool
 
 def _inferred(program: Program, known: Shapes) -> None:
     """ONNX's own inference, on inputs of concrete shape. Big tensors take part by shape alone."""
+    for value in _values(program, known.found):
+        tensor = value.type.tensor_type
+        if tensor.elem_type:
+            known.dtypes.setdefault(value.name, _dtype_name(tensor.elem_type))
+        if tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim):
+            known.found.setdefault(value.name, tuple(dim.dim_value for dim in tensor.shape.dim))
+
+
+def resizable(program: Program) -> frozenset[str]:
+    """The values of which it is known that some dimension is, or is computed from, a symbolic one of the inputs."""
+    graph = program.structure.graph
+    symbols = {dim.dim_param for value in graph.input for dim in value.type.tensor_type.shape.dim if dim.dim_param}
+    if not symbols:
+        return frozenset()
+    found = set()
+    for value in (*graph.input, *graph.value_info, *_values(program, {})):
+        names = {name for dim in value.type.tensor_type.shape.dim for name in re.findall(r"\w+", dim.dim_param)}
+        if names & symbols:
+            found.add(value.name)
+    return frozenset(found)
+
+
+def _values(program: Program, sizes: Mapping[str, Shape]) -> list[onnx.ValueInfoProto]:
+    """What ONNX infers about the program's values; `sizes` replace the shapes of its inputs."""
     model = onnx.ModelProto()
     model.CopyFrom(program.structure)
     for value in model.graph.input:
-        _fix(value, known.found[value.name])
+        if value.name in sizes:
+            _fix(value, sizes[value.name])
     model.graph.ClearField("value_info")
     for value in model.graph.output:  # symbols in declared outputs would clash with the sizes found
         value.type.tensor_type.ClearField("shape")
@@ -162,13 +188,8 @@ def _inferred(program: Program, known: Shapes) -> None:
     try:
         model = onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False, data_prop=True)
     except Exception:  # what inference can't do, running the model will
-        return
-    for value in (*model.graph.value_info, *model.graph.output):
-        tensor = value.type.tensor_type
-        if tensor.elem_type:
-            known.dtypes.setdefault(value.name, _dtype_name(tensor.elem_type))
-        if tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim):
-            known.found.setdefault(value.name, tuple(dim.dim_value for dim in tensor.shape.dim))
+        return []
+    return [*model.graph.value_info, *model.graph.output]
 
 
 def _fix(value: onnx.ValueInfoProto, shape: Shape) -> None:
