@@ -8,6 +8,7 @@ import typer
 
 from modelkit.core.errors import ModelkitError
 
+from .data_argument import Reading
 from .gates import measurement_record
 from .model_argument import model_path
 from .options import (
@@ -15,6 +16,7 @@ from .options import (
     Device,
     InputSpec,
     Json,
+    Label,
     Mean,
     Quiet,
     ReportFile,
@@ -22,10 +24,10 @@ from .options import (
     Scale,
     Seed,
     Std,
+    Tokenizer,
     Trust,
     Verbose,
     parse_bindings,
-    preprocessing_from,
 )
 from .session import Session
 
@@ -51,6 +53,8 @@ def command(
     scale: Scale = None,
     mean: Mean = None,
     std: Std = None,
+    label: Label = None,
+    tokenizer: Tokenizer = None,
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
@@ -74,13 +78,8 @@ def command(
                 opened = open_model(path, trust=trust, arch=arch, bindings=parse_bindings(input))
             subjects.append(Subject(str(opened.path), opened))
         session.report["inputs"] = [describe(subject.model) for subject in subjects]
-        dataset = None
-        if data is not None:
-            from modelkit.data import open_data
-
-            first = subjects[0].model
-            preprocessing = preprocessing_from(scale, mean, std) or first.provenance.preprocessing
-            dataset = open_data(data, first.graph.inputs, num_samples=num_samples, seed=seed, preprocessing=preprocessing)
+        reading = Reading(num_samples, seed, scale, mean, std, label, tokenizer)
+        dataset = None if data is None else reading.open(data, subjects[0].model)
         with session.stage("measuring", 100) as stage:
             measured = measure(
                 subjects,

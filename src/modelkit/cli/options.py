@@ -61,6 +61,16 @@ Std = Annotated[
     str | None, typer.Option("--std", metavar="S[,S,S]", help="Images: standard deviation per channel.", rich_help_panel=_DATA)
 ]
 
+Label = Annotated[
+    str | None, typer.Option("--label", metavar="NAME", help="The array or column that holds the labels.", rich_help_panel=_DATA)
+]
+Tokenizer = Annotated[
+    Path | None,
+    typer.Option(
+        "--tokenizer", metavar="FOLDER", help="The checkpoint folder whose tokenizer reads text.", rich_help_panel=_DATA
+    ),
+]
+
 Bindings = dict[str, tuple[str, tuple[int, ...]]]
 
 

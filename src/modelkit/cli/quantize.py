@@ -11,6 +11,7 @@ import typer
 
 from modelkit.core.errors import ModelkitError
 
+from .data_argument import Reading
 from .model_argument import model_path
 from .options import (
     Arch,
@@ -20,6 +21,7 @@ from .options import (
     Ignore,
     InputSpec,
     Json,
+    Label,
     Mean,
     ModelArgument,
     Only,
@@ -31,11 +33,11 @@ from .options import (
     Scale,
     Seed,
     Std,
+    Tokenizer,
     Trust,
     Verbose,
     parse_bindings,
     parse_pairs,
-    preprocessing_from,
 )
 from .session import Session
 
@@ -93,6 +95,8 @@ def command(
     scale: Scale = None,
     mean: Mean = None,
     std: Std = None,
+    label: Label = None,
+    tokenizer: Tokenizer = None,
     seed: Seed = 0,
     force: Force = False,
     dry_run: DryRun = False,
@@ -126,14 +130,10 @@ def command(
             opened = open_model(path, trust=trust, arch=arch, bindings=parse_bindings(input), example=example)
         target_path = output_path(opened.path, opened.family, f"int{wanted.bits}", out)
         check_output(target_path, opened.files(), total_bytes(opened.files()), force)
-        preprocessing = preprocessing_from(scale, mean, std) or opened.provenance.preprocessing
-        samples = None
-        if calib is not None:
-            from modelkit.data import open_data
-
-            samples = open_data(calib, opened.graph.inputs, num_samples=num_samples, seed=seed, preprocessing=preprocessing)
+        reading = Reading(num_samples, seed, scale, mean, std, label, tokenizer)
+        samples = None if calib is None else reading.open(calib, opened)
         plan = plan_quantization(opened, wanted)
-        evaluation = _evaluation(data, opened, gates, preprocessing)
+        evaluation = None if data is None else reading.open(data, opened, all_samples=True)
         session.report["inputs"] = [describe(opened)]
         if dry_run:
             session.report["passes"] = [_planned(opened, wanted, plan)]
@@ -267,14 +267,6 @@ def _example(calib: str | None) -> Any:
     from modelkit.data.peek import first_rows
 
     return first_rows(Path(calib), 2)
-
-
-def _evaluation(data: str | None, opened: Model, gates: dict[str, float], preprocessing: Any) -> Any:
-    if data is None:
-        return None
-    from modelkit.data import open_data
-
-    return open_data(data, opened.graph.inputs, preprocessing=preprocessing)
 
 
 def _planned(opened: Model, wanted: Quantization, plan: Plan) -> dict[str, Any]:

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from modelkit.core.errors import ModelkitError
-
 from .options import Json
 
 
@@ -17,8 +15,6 @@ def command(
     json: Json = False,
 ) -> None:
     """Print the JSON Schema of the report or of recipes."""
-    from modelkit.report.schema import SCHEMAS
+    from modelkit.report.schema import json_schema
 
-    if which not in SCHEMAS:
-        raise ModelkitError(f"There is no schema {which!r}.", f"Choose one of: {', '.join(SCHEMAS)}.")
-    print(json_module.dumps(SCHEMAS[which](), indent=2))
+    print(json_module.dumps(json_schema(which), indent=2))
