@@ -50,10 +50,10 @@ def test_warm_up_gives_up_at_its_deadline():
     assert 1e9 <= clock.now <= 1.1e9
 
 
-def test_warm_up_of_a_very_slow_model_runs_twice_and_claims_nothing():
+def test_warm_up_of_a_very_slow_model_runs_once_and_claims_nothing():
     clock = FakeClock(5_000 * MS)
     done = warm_up(clock.timed, clock, seconds=1)
-    assert (done.runs, done.stable) == (2, None)
+    assert (done.runs, done.stable) == (1, None)
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,13 @@ def test_a_block_has_one_sample_at_least():
     assert sample_block(clock.timed, clock, seconds=0.1, runs=1) == [900 * MS]
 
 
-def test_settling_takes_a_few_milliseconds_or_one_run():
-    fast, slow = FakeClock(2 * MS), FakeClock(900 * MS)
-    settle_down(fast.timed, fast)
-    settle_down(slow.timed, slow)
-    assert (fast.runs, slow.runs) == (3, 1)
+def test_settling_takes_a_few_milliseconds_or_one_run_that_is_short():
+    found = []
+    for run_ns in (2 * MS, 20 * MS, 900 * MS):
+        clock = FakeClock(run_ns)
+        settle_down(clock.timed, clock, run_ns)
+        found.append(clock.runs)
+    assert found == [3, 1, 0]
 
 
 class FakeWorker:

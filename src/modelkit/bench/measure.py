@@ -5,9 +5,10 @@ from __future__ import annotations
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from modelkit.core.errors import InputWarning, ModelkitError, NoiseWarning
 from modelkit.core.forms import Array
+from modelkit.core.model import Feeds
 from modelkit.data import Dataset
 from modelkit.runtimes.choice import choose_runtime, runnable_file
 from modelkit.runtimes.registry import require_runtime
@@ -33,6 +35,18 @@ DEVICES = ("cpu", "cuda")
 BLOCKS = 20  # per measurement: enough for the block bootstrap, long enough to be worth switching
 LEAST_SAMPLES = 5  # of a model so slow that the time would not allow for more
 WARM_UP_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all models of a run have in common. Files for the workers are written in `folder`."""
+
+    runtime: str
+    device: str
+    threads: int
+    max_time: float
+    folder: Path
+    report: Progress
 
 
 @dataclass
@@ -93,42 +107,46 @@ def measure(
     before = look()
     warn(noise_before(before, threads, cores))
     result: list[Measurement] = []
-    quality: list[dict[str, Quality]] = [{} for _ in models]
+    quality: list[dict[str, Quality]] = []
     with tempfile.TemporaryDirectory(prefix="modelkit-bench-") as temporary:
         folder = Path(temporary)
         report("converting", 0.0)
-        files = [runnable_file(subject.model, chosen, folder) for subject in models]
+        files = [runnable_file(subject.model, chosen, folder).resolve() for subject in models]
+        setup = Setup(runtime, device, threads, max_time, folder, report)
         for size in sizes:
-            with ExitStack() as stack:
-                turns = []
-                for index, (subject, graph, file) in enumerate(zip(models, graphs, files, strict=True)):
-                    report(f"loading, batch {size}", index / len(models))
-                    feeds = folder / "feeds.npz"
-                    write_arrays(feeds, timing_feeds(graph, size, dataset, seed))
-                    worker = stack.enter_context(WorkerProcess(subject.name, threads))
-                    turns.append(Turns(worker))
-                    _start(worker, runtime, file.resolve(), device, threads, feeds, max_time)
-                take_turns(turns, max_time, time.monotonic, lambda part, size=size: report(f"measuring, batch {size}", part))  # type: ignore[misc]
-                memory = [_peak_memory(turn.worker, device) for turn in turns]
-                if dataset is not None and wanted and not any(quality):
-                    rows = evaluate(
-                        [turn.worker for turn in turns],
-                        dataset,
-                        wanted,
-                        quality_batch_size(graphs),
-                        folder,
-                        lambda part: report("evaluating", part),
-                    )
+            feeds = [timing_feeds(graph, size, dataset, seed) for graph in graphs]
+            with ready([subject.name for subject in models], files, feeds, setup) as turns:
+                take_turns(turns, max_time, time.monotonic, partial(report, f"measuring, batch {size}"))
+                result += [_measurement(turn, setup, size, seed) for turn in turns]
+                if dataset is not None and wanted and not quality:
+                    workers = [turn.worker for turn in turns]
+                    batch = quality_batch_size(graphs)
+                    rows = evaluate(workers, dataset, wanted, batch, folder, partial(report, "evaluating"))
                     quality = [summarise(held, wanted, seed) for held in rows]
-            for turn, peak in zip(turns, memory, strict=True):
-                latency = Latency.of(turn.blocks, np.random.default_rng(seed))
-                throughput = Throughput.of(turn.blocks, size, np.random.default_rng(seed))
-                name = turn.worker.subject
-                result.append(Measurement(name, runtime, device, threads, size, latency, throughput, peak, turn.energy))
     warn(noise_during(before, look()))
     for index, measurement in enumerate(result):
-        measurement.quality.update(quality[index % len(models)])
+        measurement.quality.update(quality[index % len(models)] if quality else {})
     return result
+
+
+@contextmanager
+def ready(names: Sequence[str], files: Sequence[Path], feeds: Sequence[Feeds], setup: Setup) -> Iterator[list[Turns]]:
+    """Workers that have loaded the files and are warmed up on the feeds, all stopped; they end with the context."""
+    with ExitStack() as stack:
+        turns = []
+        for name, file in zip(names, files, strict=True):  # all load at the same time, as nothing is timed yet
+            worker = stack.enter_context(WorkerProcess(name, setup.threads))
+            worker.send("load", runtime=setup.runtime, path=str(file), device=setup.device, threads=setup.threads)
+            turns.append(Turns(worker))
+        for index, turn in enumerate(turns):
+            setup.report("loading", index / len(turns))
+            turn.worker.receive()
+            turn.worker.pause()
+        for index, (turn, arrays) in enumerate(zip(turns, feeds, strict=True)):
+            setup.report("warming up", index / len(turns))
+            write_arrays(setup.folder / "feeds.npz", dict(arrays))
+            _warm_up(turn.worker, setup.folder / "feeds.npz", setup.max_time)
+        yield turns
 
 
 def take_turns(turns: Sequence[Turns], max_time: float, clock: Callable[[], float], progress: Callable[[float], None]) -> None:
@@ -146,10 +164,9 @@ def take_turns(turns: Sequence[Turns], max_time: float, clock: Callable[[], floa
             progress(min(1.0, sum(spent) / (max_time * len(turns))))
 
 
-def _start(worker: WorkerProcess, runtime: str, file: Path, device: str, threads: int, feeds: Path, max_time: float) -> None:
-    worker.ask("load", runtime=runtime, path=str(file), device=device, threads=threads)
-    warmed = worker.ask("warm_up", feeds=str(feeds), seconds=min(WARM_UP_SECONDS, max_time))
-    worker.pause()
+def _warm_up(worker: WorkerProcess, feeds: Path, max_time: float) -> None:
+    with worker.awake():
+        warmed = worker.ask("warm_up", feeds=str(feeds), seconds=min(WARM_UP_SECONDS, max_time))
     if warmed["stable"] is False:
         warnings.warn(
             NoiseWarning(f"{worker.subject} still changed its speed after the warm-up: close other programs, or measure again."),
@@ -157,8 +174,17 @@ def _start(worker: WorkerProcess, runtime: str, file: Path, device: str, threads
         )
 
 
-def _peak_memory(worker: WorkerProcess, device: str) -> int | None:
-    with worker.awake():
-        peaks = worker.ask("peak_memory")
-    peak: int | None = peaks["host"] if device == "cpu" else peaks["device"]
-    return peak
+def _measurement(turn: Turns, setup: Setup, batch_size: int, seed: int) -> Measurement:
+    with turn.worker.awake():
+        peaks = turn.worker.ask("peak_memory")
+    return Measurement(
+        turn.worker.subject,
+        setup.runtime,
+        setup.device,
+        setup.threads,
+        batch_size,
+        Latency.of(turn.blocks, np.random.default_rng(seed)),
+        Throughput.of(turn.blocks, batch_size, np.random.default_rng(seed)),
+        peaks["host"] if setup.device == "cpu" else peaks["device"],
+        turn.energy,
+    )

@@ -15,6 +15,7 @@ WINDOW_NS = 50_000_000  # warm-up compares medians of windows this long
 WINDOWS = 3
 TOLERANCE = 0.03  # the medians of the last windows differ by less: stable
 SETTLE_NS = 5_000_000  # runs at the start of a block that only bring caches and clocks back
+SLOW_NS = 100_000_000  # for runs this long, cold caches are no matter
 OVERHEAD = 0.01  # the timer's part of a sample
 
 
@@ -28,14 +29,14 @@ class WarmUp:
 
 
 def warm_up(timed: Timed, clock: Clock, seconds: float) -> WarmUp:
-    """Run until the medians of three windows in a row lie within 3%, or for `seconds`; at least twice."""
+    """Run until the medians of three windows in a row lie within 3%, or for `seconds`; at least once."""
     deadline = clock() + round(seconds * 1e9)
     medians: list[float] = []
     runs = 0
     while True:
         window: list[int] = []
         opened = clock()
-        while len(window) < 2 or (clock() - opened < WINDOW_NS and clock() < deadline):
+        while not window or (clock() - opened < WINDOW_NS and clock() < deadline):
             window.append(timed(1))
         runs += len(window)
         medians.append(median(window))
@@ -56,10 +57,10 @@ def runs_per_sample(run_ns: float, overhead_ns: float) -> int:
     return max(1, ceil(overhead_ns / (OVERHEAD * max(run_ns, 1.0))))
 
 
-def settle_down(timed: Timed, clock: Clock) -> None:
-    """Uncounted runs, at least one: another model ran since this one's last block."""
+def settle_down(timed: Timed, clock: Clock, run_ns: float) -> None:
+    """A few uncounted runs of a model that takes about `run_ns`: another one ran since its last block."""
     began = clock()
-    while True:
+    while run_ns < SLOW_NS:
         timed(1)
         if clock() - began >= SETTLE_NS:
             return

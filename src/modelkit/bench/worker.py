@@ -37,6 +37,7 @@ class Worker:
     def __init__(self, clock: Clock = time.perf_counter_ns) -> None:
         self._clock = clock
         self._runner: Runner
+        self._run_ns = 0.0
         self._runs = 1
 
     def load(self, runtime: str, path: str, device: str, threads: int) -> Answer:
@@ -47,8 +48,9 @@ class Worker:
         """From here on the model runs on these feeds."""
         self._runner.prepare(read_arrays(Path(feeds)))
         done = warm_up(self._timed, self._clock, seconds)
+        self._run_ns = done.run_ns
         self._runs = runs_per_sample(done.run_ns, timer_overhead(self._clock))
-        return {"run_ns": done.run_ns, "stable": done.stable}
+        return {"stable": done.stable}
 
     def block(self, seconds: float, settle: bool) -> Answer:
         """Samples in nanoseconds per run, and the joules per run that the machine used meanwhile.
@@ -56,7 +58,7 @@ class Worker:
         `settle`: another model ran since this one's last block.
         """
         if settle:
-            settle_down(self._timed, self._clock)
+            settle_down(self._timed, self._clock, self._run_ns)
         before = read_counters()
         samples = sample_block(self._timed, self._clock, seconds, self._runs)
         joules = joules_between(before, read_counters())

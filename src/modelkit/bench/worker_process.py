@@ -54,13 +54,22 @@ class WorkerProcess:
 
     def ask(self, request: str, **arguments: Any) -> dict[str, Any]:
         """The worker's answer. Raises ModelkitError with what it says is wrong, or how it died."""
-        assert self._process.stdin and self._process.stdout
+        self.send(request, **arguments)
+        return self.receive()
+
+    def send(self, request: str, **arguments: Any) -> None:
+        """Ask without waiting: `receive` gives the answer."""
+        assert self._process.stdin
         try:
             self._process.stdin.write(json.dumps({"request": request, **arguments}) + "\n")
             self._process.stdin.flush()
-            line = self._process.stdout.readline()
         except BrokenPipeError:
-            line = ""
+            pass  # it died: `receive` finds out how
+
+    def receive(self) -> dict[str, Any]:
+        """The answer to what was sent. Raises as `ask` does."""
+        assert self._process.stdout
+        line = self._process.stdout.readline()
         if not line:
             raise self._death()
         reply: dict[str, Any] = json.loads(line)

@@ -40,7 +40,8 @@ def load_program(path: Path, device: str, threads: int) -> Any:
             built, "Install a CUDA build of torch on a machine with an NVIDIA GPU and check `nvidia-smi`, or use --device cpu."
         )
     try:
-        program = torch.export.load(path)
+        with path.open("rb") as file:  # by handle: the loader dislikes paths that don't end in .pt2
+            program = torch.export.load(file)
     except Exception as error:
         raise ModelkitError(
             f"PyTorch {torch.__version__} can't load {path.name}: {_first_line(error)}", "Export it again."
