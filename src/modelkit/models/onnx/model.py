@@ -111,7 +111,7 @@ class OnnxModel:
         return emission.write(program, view, self._changes)
 
     def files(self) -> list[Path]:
-        return opening.files(self.path)
+        return [self.path, *self._program.data_files]
 
     def _site(self, node: str) -> Site:
         if node not in self._opened.sites:
@@ -184,4 +184,4 @@ class OnnxModel:
 
     def save(self, path: Path) -> None:
         """Write an ONNX file; big tensors go to `<path>.data` beside it if they did so before or don't fit in one message."""
-        saving.save(metadata.written(self._written(), self.provenance), Path(path), external=len(self.files()) > 1)
+        saving.save(metadata.written(self._written(), self.provenance), Path(path), external=bool(self._program.data_files))

@@ -61,8 +61,12 @@ def _program(
 ) -> Program:
     if not model.opset_import or not (model.graph.node or model.graph.output):
         raise ModelkitError(f"{path} is not an ONNX model.", "Give a file written by an ONNX exporter.")
+    _check_text(model, path)
     tensors: dict[str, Tensor] = {}
+    data_files: dict[Path, None] = {}
     for proto, raw in initializers:
+        if proto.data_location == onnx.TensorProto.EXTERNAL:
+            data_files[base / _location(proto, path)] = None
         if proto.data_type == onnx.TensorProto.STRING:
             model.graph.initializer.append(proto)
         else:
@@ -91,7 +95,7 @@ def _program(
     opaque = {proto.name for proto in structure.graph.initializer} | {
         sparse.values.name for sparse in structure.graph.sparse_initializer
     }
-    return Program(structure, tuple(_named(nodes)), tensors, frozenset(opaque))
+    return Program(structure, tuple(_named(nodes)), tensors, frozenset(opaque), tuple(data_files))
 
 
 def _tensor(proto: onnx.TensorProto, raw: Array | None, path: Path, base: Path) -> Tensor:
@@ -110,25 +114,9 @@ def _tensor(proto: onnx.TensorProto, raw: Array | None, path: Path, base: Path) 
     return Tensor(proto.data_type, shape, raw)
 
 
-def files(path: Path) -> list[Path]:
-    """The file and those that it keeps its data in."""
-    _, initializers = wire.read(path)
-    locations = dict.fromkeys(
-        entry.value for proto, _ in initializers if proto.data_location == onnx.TensorProto.EXTERNAL
-        for entry in proto.external_data if entry.key == "location"
-    )  # fmt: skip
-    return [path, *(path.parent / location for location in locations)]
-
-
 def _external(proto: onnx.TensorProto, path: Path, base: Path) -> Array:
     entries = {entry.key: entry.value for entry in proto.external_data}
-    location = entries.get("location", "")
-    file = base / location
-    if not location or Path(location).is_absolute() or ".." in Path(location).parts:
-        raise ModelkitError(
-            f"{path} keeps its tensor {proto.name!r} at {location!r}, outside of its own folder.",
-            "Export it with its data beside it.",
-        )
+    file = base / _location(proto, path)
     if not file.is_file():
         raise ModelkitError(f"{path} needs the external data file {file}, which does not exist.", "Copy it beside the model.")
     offset = int(entries.get("offset") or 0)
@@ -140,6 +128,27 @@ def _external(proto: onnx.TensorProto, path: Path, base: Path) -> Array:
     if length == 0:
         return np.empty(0, np.uint8)
     return np.asarray(np.memmap(file, np.uint8, "r", offset, (length,)))
+
+
+def _location(proto: onnx.TensorProto, path: Path) -> str:
+    """Where an external tensor is, relative to the model. A file must not make us read anything else."""
+    location = next((entry.value for entry in proto.external_data if entry.key == "location"), "")
+    if not location or Path(location).is_absolute() or ".." in Path(location).parts:
+        raise ModelkitError(
+            f"{path} keeps its tensor {proto.name!r} at {location!r}, outside of its own folder.",
+            "Export it with its data beside it.",
+        )
+    return location
+
+
+def _check_text(model: onnx.ModelProto, path: Path) -> None:
+    """Protobuf gives names that are no text as bytes."""
+    graph = model.graph
+    texts = [value.name for value in (*graph.input, *graph.output, *graph.value_info)]
+    texts += [text for node in graph.node for text in (node.name, node.op_type, node.domain, *node.input, *node.output)]
+    for text in texts:
+        if isinstance(text, bytes):
+            raise ModelkitError(f"{path} is broken: {text!r} is no name.", "Export or download the model again.")
 
 
 def _refuse_unknown_operators(model: onnx.ModelProto, path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import onnx
 
@@ -24,6 +25,7 @@ class Program:
     tensors: dict[str, Tensor]
     # Constants that are not plain arrays (strings, sparse): left in the structure as they are.
     opaque: frozenset[str] = field(default_factory=frozenset)
+    data_files: tuple[Path, ...] = ()  # where external tensors came from
 
     @property
     def opset(self) -> int:
