@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import fx
@@ -27,6 +28,9 @@ from .opening import open_program
 from .program import Program
 from .running import run
 from .shapes import Bindings, Shapes
+
+if TYPE_CHECKING:
+    import onnx
 
 _FEW_BITS = range(1, 9)
 
@@ -101,11 +105,6 @@ class TorchModel:
         found = self._argument(node, role)
         return None if found is None else to_array(self._known().value(found))
 
-    def form(self, node: str, role: str) -> tuple[WeightForm, DynamicGrid | None] | None:
-        """The form a parameter was set to or came in, and its layer's activation mode; None where it is the graph's own."""
-        entry = self._forms.get(self._built().sites.get((node, role), ("", "")))
-        return None if entry is None else (entry.form, entry.activation)
-
     @property
     def grids(self) -> Mapping[str, EdgeGrid]:
         """The activations that are on static grids, by edge."""
@@ -121,6 +120,11 @@ class TorchModel:
         shared = next((entry.target for entry in self._forms.values() if entry.form is form), None)
         target = shared or self._forms[site].target if site in self._forms else shared or self._target(node, role)
         self._forms[site] = Stored(form, target, activation)
+        if role == "weight":
+            if isinstance(form, Quantized):
+                self.provenance.forms[node] = str(form)
+            else:
+                self.provenance.forms.pop(node, None)
         self._changed()
 
     def can_lower(self, node: str, form: WeightForm, activation: DynamicGrid | None = None) -> str | None:
@@ -184,6 +188,24 @@ class TorchModel:
         lowered, records = self._written()
         text = stored.note(self.provenance, records, self._operator_names())
         saving.save(lowered, Path(path), text)
+
+    def to_onnx(self) -> tuple[onnx.ModelProto, dict[str, str]]:
+        """The model in ONNX and the initializer that is each layer's weight.
+
+        Weights are dense (forms, and grids found at run time, are undone); static grids are QuantizeLinear and DequantizeLinear.
+        """
+        from .export_onnx import plain_products, quantize_dequantize, to_proto
+
+        lowered, _ = lower(self._program, self._forms, self._placed_grids(), dense=True, grid_operators=quantize_dequantize)
+        layers = self._operator_names()
+        weights = {layers[name]: initializer for name, initializer in plain_products(lowered).items() if name in layers}
+        return to_proto(lowered, list(self.graph.outputs), self._shapes.symbols()), weights
+
+    def forms(self) -> dict[tuple[str, str], tuple[WeightForm, DynamicGrid | None]]:
+        """The parameters, by node and role, that were set or came in a form, with the activation mode of their layer."""
+        return {
+            site: (entry.form, entry.activation) for site, at in self._built().sites.items() if (entry := self._forms.get(at))
+        }
 
     def exported(self) -> ExportedProgram:
         """The model as it would be saved, in memory."""

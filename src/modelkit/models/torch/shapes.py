@@ -58,6 +58,10 @@ class Shapes:
         dims = tuple(self._dim(size) for size in value.shape)
         return Input(node.name, dtype_name(value.dtype), dims)
 
+    def symbols(self) -> dict[str, str]:
+        """The names of symbolic sizes that users see, by torch's."""
+        return {str(symbol): name for symbol, name in self._names.items()}
+
     def _dim(self, size: int | torch.SymInt) -> int | str:
         if not isinstance(size, torch.SymInt):
             return int(size)

@@ -1,0 +1,149 @@
+"""From one family to the other: the dense model is translated, then every weight form is given to the same layer again."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+
+from ..core.errors import SkippedWarning
+from ..core.forms import Dense, DynamicGrid, Grid, WeightForm
+from ..core.graph import Graph
+from ..core.model import EdgeGrid, Model, Provenance
+from .onnx.emission import Changes
+from .onnx.model import OnnxModel
+
+if TYPE_CHECKING:
+    from .torch.model import TorchModel
+
+Forms = Mapping[tuple[str, str], tuple[WeightForm, DynamicGrid | None]]
+
+
+def to_onnx(model: Model) -> OnnxModel:
+    """The model as an ONNX one, with its forms and grids. Raises ModelkitError for what ONNX can't express."""
+    if isinstance(model, OnnxModel):
+        return model
+    from .torch.model import TorchModel
+
+    assert isinstance(model, TorchModel)
+    proto, weights = model.to_onnx()
+    grids = _take_grids_out(proto)
+    result = OnnxModel.from_proto(proto, model.path, model.path.parent)
+    result.files = model.files  # type: ignore[method-assign]  # Its path is not an ONNX file that could be read for them.
+    owner = {member: name for name, site in result._opened.sites.items() for member in site.members}
+    edges = result.graph.edges
+    result.quantize_edges(
+        {
+            edge: EdgeGrid(grid, None if readers is None else frozenset(owner[reader] for reader in readers if reader in owner))
+            for edge, (grid, readers) in grids.items()
+            if edge in edges
+        }
+    )
+    found = _by_weight(result.graph)
+    # Layers that share a weight are met in the same order.
+    layers = {name: found[initializer].pop(0) if found.get(initializer) else None for name, initializer in weights.items()}
+    _apply(result, model.forms(), layers)
+    _carry(model.provenance, result.provenance)
+    return result
+
+
+def to_torch(model: Model) -> TorchModel:
+    """The model as a torch program, with its forms and grids. Raises ModelkitError for what has no counterpart in torch."""
+    from .onnx_to_torch import program_from_onnx
+    from .torch.model import TorchModel
+
+    if isinstance(model, TorchModel):
+        return model
+    assert isinstance(model, OnnxModel)
+    base = model.copy()
+    changes = base._changes
+    forms = {
+        (name, role): (form, changes.dynamic.get(name) if role == "weight" else None)
+        for (name, role), form in changes.forms.items()
+        if not isinstance(form, Dense)
+    }
+    base._changes = Changes({site: form for site, form in changes.forms.items() if site not in forms}, {}, dict(changes.grids))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "dense.onnx"
+        base.save(file)
+        weights = {node.name: node.parameters["weight"].stored for node in OnnxModel.open(file).graph.layers() if not node.skip}
+        exported = program_from_onnx(onnx.load(file, load_external_data=False), Path(folder))
+    result = TorchModel.of(exported, model.path)
+    names = exported.graph_module.meta["onnx_names"]
+    found = _by_weight(result.graph)
+    layers: dict[str, str | None] = {}
+    for name, stored in weights.items():
+        candidates = next((found[names[key]] for key in stored if found.get(names.get(key, ""))), [])
+        layers[name] = candidates.pop(0) if candidates else None
+    _apply(result, forms, layers)
+    _carry(model.provenance, result.provenance)
+    return result
+
+
+def _apply(result: Model, forms: Forms, layers: Mapping[str, str | None]) -> None:
+    for (name, role), (form, activation) in forms.items():
+        layer = layers.get(name)
+        if layer is None:
+            message = f"{name} has no layer of its own in the other format, and is stored there as the values it decodes to."
+            warnings.warn(message, SkippedWarning, stacklevel=3)
+        else:
+            result.set_parameter(layer, role, form, activation)
+
+
+def _by_weight(graph: Graph) -> dict[str, list[str]]:
+    """The layers by the names of the tensors that their weights are stored in."""
+    found: dict[str, list[str]] = {}
+    for node in graph.layers():
+        weight = node.parameters.get("weight")
+        for stored in weight.stored if weight and not node.skip else ():
+            found.setdefault(stored, []).append(node.name)
+    return found
+
+
+def _carry(source: Provenance, target: Provenance) -> None:
+    target.history[:] = copy.deepcopy(source.history)
+    target.preprocessing = source.preprocessing
+
+
+def _take_grids_out(proto: onnx.ModelProto) -> dict[str, tuple[Grid, frozenset[str] | None]]:
+    """Remove the pairs of QuantizeLinear and DequantizeLinear; the edges they are on, with the nodes that read them (None: all)."""
+    graph = proto.graph
+    for i, node in enumerate(graph.node):
+        node.name = node.name or f"{node.op_type}_{i}"
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if sum(tensor.dims) <= 1}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            constants[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
+    grids: dict[str, tuple[Grid, frozenset[str] | None]] = {}
+    for first, second in _pairs(graph):
+        edge, result = first.input[0], second.output[0]
+        scale, zero = constants[first.input[1]], constants[first.input[2]]
+        grid = Grid(float(scale), int(zero), zero.dtype.kind == "i")
+        readers = frozenset(node.name for node in graph.node if result in node.input)
+        others = [node for node in graph.node if edge in node.input and node is not first]
+        is_output = {value.name for value in graph.output}
+        everything = not others and (edge not in is_output)
+        graph.node.remove(first)
+        graph.node.remove(second)
+        for node in graph.node:
+            node.input[:] = [edge if name == result else name for name in node.input]
+        if result in is_output:  # The value that is put on the grid takes the output's name.
+            for node in graph.node:
+                node.input[:] = [result if name == edge else name for name in node.input]
+                node.output[:] = [result if name == edge else name for name in node.output]
+            grids.update({result: grids.pop(edge)} if edge in grids else {})
+            edge = result
+        grids[edge] = grid, None if everything else readers
+    return grids
+
+
+def _pairs(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, onnx.NodeProto]]:
+    dequantize = {node.input[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
+    firsts = [node for node in graph.node if node.op_type == "QuantizeLinear" and node.output[0] in dequantize]
+    for first in firsts:
+        yield first, dequantize[first.output[0]]

@@ -1,0 +1,141 @@
+"""A program as ONNX, its weights dense and its activation grids as QuantizeLinear and DequantizeLinear."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import onnxscript.optimizer
+import torch
+from torch import fx
+from torch.ao.quantization.fx._decomposed import quantized_decomposed_lib  # noqa: F401  (registers the operators)
+
+from ...core.errors import ModelkitError
+from ...core.forms import Grid
+from .constants import Constants
+from .operators import kind_of
+from .program import Program, arguments, rename, set_argument
+
+if TYPE_CHECKING:
+    import onnx
+
+_OPSET = 21
+
+
+def quantize_dequantize(program: Program, x: fx.Node, grid: Grid) -> fx.Node:
+    """x on `grid` as the pair of operators that torch's exporter turns into QuantizeLinear and DequantizeLinear."""
+    operators = torch.ops.quantized_decomposed
+    kind = torch.int8 if grid.signed else torch.uint8
+    dtype = x.meta["val"].dtype
+    value = x if dtype is torch.float32 else program.call(torch.ops.aten.to.dtype, x, torch.float32)
+    steps = (grid.scale, grid.zero_point, grid.low, grid.high, kind)
+    codes = program.call(operators.quantize_per_tensor.default, value, *steps)
+    value = program.call(operators.dequantize_per_tensor.default, codes, *steps)
+    return value if dtype is torch.float32 else program.call(torch.ops.aten.to.dtype, value, dtype)
+
+
+def plain_products(program: Program) -> dict[str, str]:
+    """Give every linear and convolution a weight of its own name that the exporter keeps. Returns the initializer's by fx node.
+
+    The exporter writes a product of more than two dimensions as MatMul with the weight transposed, and a transposed or computed
+    constant under a made-up name: here it gets the constant as it will be read.
+    """
+    constants = Constants(program)
+    names = {}
+    for node in list(program.graph.nodes):
+        kind = kind_of(node)[0]
+        weight = arguments(node).get("weight") if node.op == "call_function" and kind in ("linear", "conv", "embedding") else None
+        if not isinstance(weight, fx.Node) or not constants.holds(weight):
+            continue
+        product = kind == "linear" and node.args[0].meta["val"].dim() != 2  # type: ignore[union-attr]
+        name = program.target(weight)
+        if name is None or product:
+            value = constants.value(weight)
+            wanted = next(iter(constants.sources(weight)), f"{node.name}.weight")
+            set_argument(node, "weight", None)
+            program.prune()  # Frees the name, unless others read the weight too.
+            own = program.add_tensor(wanted, (value.t() if product else value).detach().contiguous(), parameter=True)
+            name = program.target(own)
+            assert name is not None
+            if product:
+                _as_matmul(program, node, own)
+            else:
+                set_argument(node, "weight", own)
+        names[node.name] = name
+    program.prune()
+    return names
+
+
+def _as_matmul(program: Program, node: fx.Node, weight: fx.Node) -> None:
+    x, bias = node.args[0], arguments(node).get("bias")
+    with program.graph.inserting_before(node):
+        product = program.call(torch.ops.aten.matmul.default, x, weight)
+        if bias is not None:
+            product = program.call(torch.ops.aten.add.Tensor, product, bias)
+    name = node.name
+    program.replace_uses(node, product)
+    program.graph.erase_node(node)
+    rename(program, product, name)
+
+
+def to_proto(program: Program, outputs: list[str], dims: Mapping[str, str]) -> onnx.ModelProto:
+    """The ONNX model, its inputs named as the program's and its outputs `outputs`; initializers have the FQNs of the parameters.
+
+    dims: what to call symbolic sizes. Raises ModelkitError where an operator has no counterpart.
+    """
+    exported = program.exported()
+    inputs = [node.name for node in program.user_inputs()]
+    try:
+        with _quiet(), torch.no_grad():
+            converted: Any = torch.onnx.export(
+                exported, dynamo=True, verbose=False, input_names=inputs, opset_version=_OPSET, optimize=False
+            )
+            # Constants and dead ends only: the exporter's own choice would also fold batch norms into weights that are about to change.
+            onnxscript.optimizer.optimize_ir(converted.model, onnx_shape_inference=False)
+    except Exception as error:  # The exporter raises whatever an operator makes it stumble over.
+        cause = error.__cause__ or error
+        reason = str(cause).strip().split("\n")[0][:200].rstrip(".")
+        raise ModelkitError(f"The model can't be written as ONNX: {reason}.", "Write a .pt2 instead.") from error
+    proto: onnx.ModelProto = converted.model_proto
+    _name_outputs(proto, outputs)
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in dims:
+                dim.dim_param = dims[dim.dim_param]
+    return proto
+
+
+def _name_outputs(proto: onnx.ModelProto, names: list[str]) -> None:
+    """Call the outputs `names`; other values that have such a name get another (the exporter numbers values anew)."""
+    current = [output.name for output in proto.graph.output]
+    renamed = dict(zip(current, names, strict=True))
+    if len(set(current)) < len(current) or set(current) & {value.name for value in proto.graph.input}:
+        return  # An output that is an input, or another output, keeps its name.
+    taken = {name for node in proto.graph.node for name in node.output} | {tensor.name for tensor in proto.graph.initializer}
+    for name in (taken & set(names)) - set(current):
+        renamed[name] = next(other for i in range(len(taken) + 1) if (other := f"{name}_{i}") not in taken and other not in names)
+    for node in proto.graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+    for value in (*proto.graph.output, *proto.graph.value_info, *proto.graph.initializer):
+        value.name = renamed.get(value.name, value.name)
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Without what the exporter prints and logs."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
