@@ -18,12 +18,12 @@ RANGES = {  # name → (module, function): imported when chosen
     "entropy": ("modelkit.algorithms.quantize.entropy", "entropy_range"),
     "mse": ("modelkit.algorithms.quantize.mse", "mse_range"),
 }
-_BATCH_BYTES = 32 << 20
-_LARGEST_BATCH = 32
+_BATCH_BYTES = 8 << 20
+_LARGEST_BATCH = 16
 
 
 def calibration_batch(graph: Graph) -> int:
-    """Samples per batch: the size that the file fixes, or as many as keep all activations of a batch within 32 MiB."""
+    """Samples per batch: the size that the file fixes, or as many as keep all activations of a batch within 8 MiB."""
     for spec in graph.inputs:
         if spec.dims and isinstance(spec.dims[0], int):
             return spec.dims[0]
