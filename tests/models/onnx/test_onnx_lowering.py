@@ -28,22 +28,21 @@ def one_layer(kind: str, dtype: str = "float32", length: int | str = "length") -
     """A model of one layer, and inputs for it."""
     element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     image, tokens = normal(2, 4, 9, 9, dtype=dtype), normal(2, 7, 20, dtype=dtype)
-    cases = {
+    rows = normal(3, 20, dtype=dtype)
+    conv, gemm, matmul = ("Conv", ["x", "fc.weight"], {}), ("Gemm", ["x", "fc.weight"], {}), ("MatMul", ["x", "fc.weight"], {})
+    add, wide = ("Add", ["h", "b"], {}), {"fc.weight": (20, 6), "b": (6,)}
+    cases: dict[str, tuple[np.ndarray, list, dict]] = {
         "conv": (image, [("Conv", ["x", "fc.weight", "b"], {})], {"fc.weight": (6, 4, 3, 3), "b": (6,)}),
         "grouped conv": (image, [("Conv", ["x", "fc.weight"], {"group": 2})], {"fc.weight": (6, 2, 3, 3)}),
-        "conv with an Add": (image, [("Conv", ["x", "fc.weight"], {}), ("Add", ["h", "b"], {})], {"fc.weight": (6, 4, 3, 3), "b": (6, 1, 1)}),
+        "conv with an Add": (image, [conv, add], {"fc.weight": (6, 4, 3, 3), "b": (6, 1, 1)}),
         "transposed conv": (image, [("ConvTranspose", ["x", "fc.weight"], {})], {"fc.weight": (4, 5, 3, 3)}),
-        "gemm": (normal(3, 20, dtype=dtype), [("Gemm", ["x", "fc.weight", "b"], {"transB": 1})], {"fc.weight": (6, 20), "b": (6,)}),
-        "untransposed gemm": (normal(3, 20, dtype=dtype), [("Gemm", ["x", "fc.weight"], {})], {"fc.weight": (20, 6)}),
-        "matmul": (tokens, [("MatMul", ["x", "fc.weight"], {})], {"fc.weight": (20, 6)}),
-        "matmul with an Add": (tokens, [("MatMul", ["x", "fc.weight"], {}), ("Add", ["b", "h"], {})], {"fc.weight": (20, 6), "b": (6,)}),
-        "flat matmul with an Add": (
-            normal(3, 20, dtype=dtype),
-            [("MatMul", ["x", "fc.weight"], {}), ("Add", ["h", "b"], {})],
-            {"fc.weight": (20, 6), "b": (1, 6)},
-        ),
+        "gemm": (rows, [("Gemm", ["x", "fc.weight", "b"], {"transB": 1})], {"fc.weight": (6, 20), "b": (6,)}),
+        "untransposed gemm": (rows, [gemm], {"fc.weight": (20, 6)}),
+        "matmul": (tokens, [matmul], {"fc.weight": (20, 6)}),
+        "matmul with an Add": (tokens, [matmul, ("Add", ["b", "h"], {})], wide),
+        "flat matmul with an Add": (rows, [matmul, add], {"fc.weight": (20, 6), "b": (1, 6)}),
         "embedding": (RNG.integers(0, 11, (2, 5)), [("Gather", ["fc.weight", "x"], {})], {"fc.weight": (11, 20)}),
-    }  # fmt: skip
+    }
     x, operators, weights = cases[kind]
     nodes = [
         helper.make_node(op, inputs, ["y" if index == len(operators) - 1 else "h"], **given)
