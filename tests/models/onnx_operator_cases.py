@@ -427,6 +427,14 @@ def recurrence() -> Iterator[Case]:
     )
     yield c("GRU", f(6, 3, 4), f(1, 15, 4), C(f(1, 15, 5)), outputs=2, hidden_size=5, linear_before_reset=1)
     yield c("RNN", f(6, 3, 4), C(f(1, 5, 4)), C(f(1, 5, 5)), hidden_size=5, activations=["Relu"])
+    w, r = C(f(1, 15, 4)), C(f(1, 15, 5))
+    yield c("GRU", f(6, 3, 4), w, r, C(f(1, 30)), outputs=2, hidden_size=5, fixed=True)
+    lengths = C(i(6, 2, 4, dtype=np.int32))
+    yield c("GRU", f(6, 3, 4), w, r, C(f(1, 30)), lengths, outputs=2, hidden_size=5, linear_before_reset=1, direction="reverse", fixed=True)
+    w, r = C(f(2, 20, 4)), C(f(2, 20, 5))
+    both = {"direction": "bidirectional", "hidden_size": 5, "outputs": 3, "fixed": True}
+    yield c("LSTM", f(6, 3, 4), w, r, C(f(2, 40)), lengths, None, None, C(f(2, 15)), **both)
+    yield c("LSTM", f(6, 3, 4), w, r, C(f(2, 40)), input_forget=1, clip=0.7, **both)
 
 
 def attention() -> Iterator[Case]:

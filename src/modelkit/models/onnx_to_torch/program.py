@@ -144,6 +144,9 @@ def _warn_of_fixed(program: torch.export.ExportedProgram, inputs: list[ModelInpu
 def _drop_unused_constants(program: torch.export.ExportedProgram) -> None:
     """Remove parameters and buffers nothing reads (shapes and scalars that went into the graph as numbers)."""
     graph, signature = program.graph, program.graph_signature
+    for node in list(graph.nodes):
+        if node.target is torch.ops.aten._assert_tensor_metadata.default:  # what a cast leaves behind for modes of tracing
+            graph.erase_node(node)
     graph.eliminate_dead_code()
     kinds = {InputKind.PARAMETER, InputKind.BUFFER}
     unused: dict[str, Any] = {spec.arg.name: spec for spec in signature.input_specs if spec.kind in kinds and spec.target}

@@ -34,16 +34,14 @@ def _shapes(
 def symbolic_recurrent_lengths() -> Iterator[None]:
     """Inside, tracing an LSTM, GRU or RNN does not fix the number of steps. The operators' real kernels are untouched."""
     aten = torch.ops.aten
-    key = torch._C.DispatchKey.Meta
-    replaced: list[tuple[Any, Any]] = []
+    replaced: list[tuple[Any, dict[Any, Any]]] = []
     for operator in (aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input):
-        if key in operator.py_kernels:
-            replaced.append((operator, operator.py_kernels[key]))
-            operator.py_kernels[key] = _shapes
-            operator._dispatch_cache.clear()
+        replaced.append((operator, dict(operator.py_kernels)))
+        operator.py_kernels.update(dict.fromkeys(operator.py_kernels, _shapes))
+        operator._dispatch_cache.clear()
     try:
         yield
     finally:
-        for operator, kernel in replaced:
-            operator.py_kernels[key] = kernel
+        for operator, kernels in replaced:
+            operator.py_kernels.update(kernels)
             operator._dispatch_cache.clear()

@@ -60,6 +60,8 @@ def _spread(node: Node, parameter: Value, x: torch.Tensor, default_axis: int = 1
     if number is not None:
         return number
     tensor = levels_of(parameter)
+    if tensor.ndim == 0:
+        return tensor
     if tensor.numel() == 1:
         return tensor.reshape(())
     axis, block = node.integer("axis", default_axis) % x.ndim, node.integer("block_size", 0)
@@ -84,22 +86,24 @@ def quantize_linear(node: Node, data: Value, scale: Value, zero_point: Value = N
 @translates("DequantizeLinear", domain="com.microsoft", raw=True)
 def dequantize_linear(node: Node, data: Value, scale: Value, zero_point: Value = None) -> torch.Tensor:
     q, dtype = levels_of(data), _dtype(scale)
-    q = q.to(dtype if dtype.is_floating_point else torch.float32)
-    centred = q - _spread(node, zero_point, q) if zero_point is not None and not _is_zero(zero_point, data) else q
+    if dtype.is_floating_point and q.dtype != dtype:
+        q = q.to(dtype)
+    zero = 0 if zero_point is None else _spread(node, zero_point, q)
+    centred = q if isinstance(data, Host) and _is_zero(zero_point) else q - zero
     return centred * _spread(node, scale, q)
 
 
-def _is_zero(zero_point: Value, data: Value) -> bool:
+def _is_zero(zero_point: Value) -> bool:
     """Whether a stored weight has no zero point worth subtracting. Activations always show theirs."""
-    return isinstance(data, Host) and isinstance(zero_point, Host) and not zero_point.array.astype("float32").any()
+    return zero_point is None or (isinstance(zero_point, Host) and not zero_point.array.astype("float32").any())
 
 
 @translates("DynamicQuantizeLinear")
 def dynamic_quantize_linear(node: Node, x: torch.Tensor) -> tuple[Value, ...]:
     low, high = torch.clamp(x.amin(), max=0.0), torch.clamp(x.amax(), min=0.0)
-    scale = (high - low) / 255
-    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-    zero_point = torch.clamp(torch.round(-low / scale), 0, 255)
+    scale = (high - low) / 255.0
+    scale = scale.masked_fill(scale == 0.0, 1.0)
+    zero_point = torch.round(torch.clamp(-low / scale, 0.0, 255.0))
     return quantize(x, scale, zero_point, 0, 255, torch.uint8), scale, Levels(zero_point, torch.uint8)
 
 
