@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -91,19 +93,29 @@ def _kind(program: Program, shapes: Shapes, node: onnx.NodeProto, site: Site) ->
 
 
 def _name(program: Program, node: onnx.NodeProto, site: Site, taken: Mapping[str, Site], kind: Kind) -> str:
-    """The names of weight and bias, as the exporter wrote them, say most; the ONNX node's name is unique."""
+    """The names of weight and bias, as the exporter wrote them, say most, then the module that it noted.
+
+    A table is called after its module first: its weight, when tied, may have the name of the other layer."""
     roots = [(role, site.parameters[role].stored[0]) for role in ("weight", "bias") if role in site.parameters]
-    named = next((name for role, root in roots if (name := constants.layer_name(root, role))), None)
-    if named is None or named in taken or (named in program.node and named != node.name):
-        return node.name
-    return named
+    named = [constants.layer_name(root, role) for role, root in roots]
+    if kind in ("linear", "conv", "embedding"):
+        named.insert(0 if kind == "embedding" else len(named), _module(node))
+    first = next((name for name in named if name is not None), node.name)
+    return node.name if first in taken or (first in program.node and first != node.name) else first
+
+
+def _module(node: onnx.NodeProto) -> str | None:
+    """The innermost module that torch.onnx.export noted: ['', 'encoder', 'encoder.fc', 'linear_3'] gives encoder.fc."""
+    noted = next((entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"), "")
+    scopes = re.findall(r"'([^']*)'", noted)
+    return scopes[-2] or None if len(scopes) > 1 else None
 
 
 def _named_forms(site: Site, form: str | None) -> dict[str, Any]:
     parameters = dict(site.parameters)
     weight = parameters.get("weight")
     if form and weight is not None:
-        parameters["weight"] = type(weight)(weight.name, weight.shape, weight.dtype, weight.bytes, form, weight.stored)
+        parameters["weight"] = dataclasses.replace(weight, form=form)
     return parameters
 
 
