@@ -1,0 +1,81 @@
+"""The quantisers that are held against each other, each as the command line that a user would run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .process import Cost, cost
+
+HERE = Path(__file__).resolve().parent
+PEERS = HERE.parent / "peers"
+ENVIRONMENT = HERE.parent / ".peers"
+PACKAGES = ("nncf", "onnx", "onnxruntime", "sympy")
+OURS = "modelkit"
+NNCF = "NNCF"
+
+# What `modelkit quantize m.onnx --calib c.npz` imports: its memory is measured above that of these.
+_OUR_IMPORTS = (
+    "import numpy, onnx, onnxruntime, pydantic, typer; import modelkit.compress, modelkit.cli.quantize, modelkit.cli.session, "
+    "modelkit.data, modelkit.models.onnx.model, modelkit.bench.quick"
+)
+
+
+@dataclass(frozen=True)
+class Tool:
+    """`command` takes model, calibration data, output file and threads; `imports` only loads the same libraries."""
+
+    name: str
+    command: Callable[[Path, Path, Path, int], list[str]]
+    imports: list[str]
+
+    def run(self, model: Path, calibration: Path, out: Path, threads: int) -> Cost:
+        return cost(self.command(model, calibration, out, threads))
+
+    def import_peak(self) -> int:
+        return cost(self.imports).peak_bytes
+
+
+def tools(exact_sums: bool, encoder: bool) -> list[Tool]:
+    """`exact_sums`: whether this processor adds u8 · s8 without saturating; where not, a user of ONNX Runtime's quantiser would
+    try reduce_range too. `encoder`: a user of NNCF would name the model's type too."""
+    chosen = [
+        Tool(OURS, _modelkit, [sys.executable, "-c", _OUR_IMPORTS]),
+        _peer("ONNX Runtime", "onnxruntime_static.py"),
+        _peer(NNCF, "nncf_int8.py"),
+    ]
+    if not exact_sums:
+        chosen.insert(2, _peer("ONNX Runtime, reduce_range", "onnxruntime_static.py", "--reduce-range"))
+    if encoder:
+        chosen.append(_peer(f"{NNCF}, transformer", "nncf_int8.py", "--transformer"))
+    return chosen
+
+
+def _modelkit(model: Path, calibration: Path, out: Path, threads: int) -> list[str]:
+    own = [sys.executable, "-m", "modelkit", "quantize", str(model), "--calib", str(calibration), "-o", str(out)]
+    return [*own, "--threads", str(threads), "--force", "--quiet"]
+
+
+def _peer(name: str, script: str, *flags: str) -> Tool:
+    start = [str(_interpreter()), str(PEERS / script)]
+    return Tool(name, lambda model, calib, out, _: [*start, str(model), str(calib), str(out), *flags], [*start, "--imports-only"])
+
+
+def install_peers() -> dict[str, str]:
+    """Make the peers' own environment unless it is there. The versions in it by package."""
+    python = _interpreter()
+    versions = [str(python), "-c", f"from importlib.metadata import version\nfor p in {PACKAGES}: print(p, version(p))"]
+    found = subprocess.run(versions, capture_output=True, text=True) if python.exists() else None
+    if found is None or found.returncode:
+        print(f"installing {', '.join(PACKAGES)} into {ENVIRONMENT.name} ...", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
+        found = subprocess.run(versions, capture_output=True, text=True, check=True)
+    return dict(line.split() for line in found.stdout.splitlines())
+
+
+def _interpreter() -> Path:
+    return ENVIRONMENT / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
