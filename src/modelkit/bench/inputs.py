@@ -8,8 +8,9 @@ from math import prod
 import numpy as np
 
 from modelkit.core.errors import ModelkitError
-from modelkit.core.forms import Array
+from modelkit.core.forms import Array, numpy_dtype
 from modelkit.core.graph import Graph
+from modelkit.core.model import Feeds
 from modelkit.data import Dataset
 
 LARGEST_BATCH = 256
@@ -47,20 +48,34 @@ def timing_feeds(graph: Graph, batch_size: int, dataset: Dataset | None, seed: i
     return dict(feeds)
 
 
-def quality_batch_size(graphs: Sequence[Graph]) -> int:
+def quality_batch_size(graphs: Sequence[Graph], dataset: Dataset) -> int:
     """A batch whose activations stay modest in every one of the models, or the one they fix."""
     for graph in graphs:
         if (size := fixed_batch(graph)) is not None:
             return size
-    widest = max(_widest_bytes(graph) for graph in graphs)
+    sample, _, _ = next(iter(dataset.padded_batches(1)))
+    widest = max(_widest_bytes(graph) * _growth(graph, sample) ** 2 for graph in graphs)
     return int(np.clip(BATCH_BYTES // max(widest, 1), 1, LARGEST_BATCH))
 
 
+def _growth(graph: Graph, sample: Feeds) -> float:
+    """How much larger a sample of the data is than what the graph's shapes were found with (a longer text, say), at least 1.
+    Attention grows with its square."""
+    found = [1.0]
+    for spec, array in zip(graph.inputs, sample.values(), strict=False):
+        if (known := graph.shape(spec.name)) and prod(known):
+            found.append(array.size / prod(known))
+    return max(found)
+
+
 def _widest_bytes(graph: Graph) -> int:
-    """Bytes of the largest inputs and outputs of one node, for one sample."""
+    """Bytes of the inputs and outputs of the node that has most, for one sample."""
     held = {name: prod(edge.shape or ()) * _width(edge.dtype) for name, edge in graph.edges.items()}
     return max((sum(held.get(name, 0) for name in (*node.inputs, *node.outputs)) for node in graph.nodes), default=0)
 
 
 def _width(dtype: str) -> int:
-    return {"float64": 8, "int64": 8, "float16": 2, "bfloat16": 2, "bool": 1, "int8": 1, "uint8": 1}.get(dtype, 4)
+    try:
+        return numpy_dtype(dtype).itemsize
+    except TypeError:  # strings, sequences
+        return 1

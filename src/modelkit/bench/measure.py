@@ -120,7 +120,7 @@ def measure(
                 result += [_measurement(turn, setup, size, seed) for turn in turns]
                 if dataset is not None and wanted and not quality:
                     workers = [turn.worker for turn in turns]
-                    batch = quality_batch_size(graphs)
+                    batch = quality_batch_size(graphs, dataset)
                     rows = evaluate(workers, dataset, wanted, batch, folder, partial(report, "evaluating"))
                     quality = [summarise(held, wanted, seed) for held in rows]
     warn(noise_during(before, look()))
