@@ -45,10 +45,9 @@ class CifarCNN(nn.Module):
         """The same function in evaluation mode, without batch norm and dropout."""
         bare = CifarCNN()
         bare.load_state_dict(self.state_dict(), strict=False)
-        if self.norms is not None:
-            for name, norm in zip(("conv1", "conv2", "conv3"), self.norms, strict=True):
-                convolution = getattr(self, name).eval()
-                setattr(bare, name, nn.utils.fuse_conv_bn_eval(convolution, norm.eval()))
+        for name, norm in zip(("conv1", "conv2", "conv3"), self.norms or (), strict=False):
+            assert isinstance(norm, nn.BatchNorm2d)
+            setattr(bare, name, nn.utils.fuse_conv_bn_eval(getattr(self, name).eval(), norm.eval()))
         return bare.eval()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,15 +77,16 @@ def save_onnx(
             verbose=False,
         )
     assert program is not None
-    program.save(path, external_data=False)
-    written = onnx.load(path)
+    written = program.model_proto
     # The exporter's notes at the nodes hold stack traces with the paths of this machine.
     for node in written.graph.node:
         del node.metadata_props[:]
     if preprocessing:
         written.metadata_props.add(key="modelkit.preprocessing", value=json.dumps(preprocessing))
     onnx.checker.check_model(written, full_check=True)
-    onnx.save(written, path)
+    unfinished = path.with_suffix(".unfinished")
+    onnx.save(written, unfinished)
+    os.replace(unfinished, path)  # a benchmark may be reading the file that stands there
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     got = session.run([output], {name: value.numpy() for name, value in example.items()})[0]
     _check_equal(path, torch.from_numpy(np.asarray(got)), expected)

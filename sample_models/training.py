@@ -48,7 +48,7 @@ def train(model: nn.Module, data: Images, recipe: Recipe) -> None:
     """Trains `model` in place and leaves it in evaluation mode. Without a time limit the same seed gives the same weights."""
     steps = recipe.epochs * (len(data.x) // recipe.batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
-    model.to(memory_format=torch.channels_last).train()  # 1.2 to 1.5 times faster convolutions on a CPU
+    model.train()
     spent, step, total = _stopwatch(), 0, 0.0
     for epoch in range(recipe.epochs):
         order = torch.randperm(len(data.x))
@@ -61,6 +61,7 @@ def train(model: nn.Module, data: Images, recipe: Recipe) -> None:
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * one_cycle(progress)
             x = recipe.augmentation(data.x[batch]) if recipe.augmentation else data.x[batch]
+            # Channels last makes the convolutions 1.2 to 1.5 times faster on a CPU.
             logits = model(x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x)
             loss = F.cross_entropy(logits, data.y[batch], label_smoothing=recipe.label_smoothing)
             optimizer.zero_grad()
@@ -70,7 +71,7 @@ def train(model: nn.Module, data: Images, recipe: Recipe) -> None:
         print(f"  epoch {epoch + 1}/{recipe.epochs}: loss {total:.3f}, {spent():.0f} s", flush=True)
         if progress >= 1:
             break
-    model.to(memory_format=torch.contiguous_format).eval()
+    model.eval()
 
 
 def _stopwatch() -> Callable[[], float]:
