@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,10 +12,10 @@ from modelkit.core.errors import ModelkitError
 from modelkit.core.forms import Array
 
 from . import wire
+from .old_opsets import OLDEST_OPSET, converted
 from .program import Program, in_order, leading_to, subgraphs
 from .tensors import Tensor, stored_bytes
 
-OLDEST_OPSET = 13  # per-axis DequantizeLinear, and axes as inputs
 _STANDARD = ("", "ai.onnx")
 _KNOWN_DOMAINS = (
     *_STANDARD,
@@ -78,7 +77,7 @@ def _program(
         model = inline_local_functions(model)
     version = next((entry.version for entry in model.opset_import if entry.domain in _STANDARD), None)
     if version is not None and version < OLDEST_OPSET:
-        model, tensors = _converted(model, tensors, path)
+        model, tensors = converted(model, tensors, version, path)
     model.ir_version = max(model.ir_version, 4)  # before 4, initializers had to be inputs too
     _drop_constant_inputs(model, tensors)
     nodes = _lift_constants(model.graph.node, tensors)
@@ -176,36 +175,6 @@ _CONTRIBUTED = frozenset(
 
 def _missing_standard(node: onnx.NodeProto) -> bool:
     return node.domain in _STANDARD and not onnx.defs.has(node.op_type) and node.op_type not in _CONTRIBUTED
-
-
-def _converted(model: onnx.ModelProto, tensors: dict[str, Tensor], path: Path) -> tuple[onnx.ModelProto, dict[str, Tensor]]:
-    """The model at OLDEST_OPSET."""
-    model.graph.initializer.extend(tensor.proto(name) for name, tensor in tensors.items())
-    inputs = {value.name for value in model.graph.input}
-    if model.ir_version < 4:  # the converter wants them there
-        model.graph.input.extend(
-            onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.shape)
-            for name, tensor in tensors.items()
-            if name not in inputs
-        )
-    try:
-        converted = onnx.version_converter.convert_version(model, OLDEST_OPSET)
-    except Exception as error:  # the converter raises plain RuntimeError and more, by operator
-        old = next(entry.version for entry in model.opset_import if entry.domain in _STANDARD)
-        reason = re.sub(r"\s+", " ", str(error)).strip().rstrip(".")[:160]
-        raise ModelkitError(
-            f"{path} (opset {old}) can't be converted to opset {OLDEST_OPSET}: {reason}.", "Export it with opset 13 or newer."
-        ) from error
-    lifted = {
-        proto.name: Tensor.from_proto(proto)
-        for proto in converted.graph.initializer
-        if proto.data_type != onnx.TensorProto.STRING
-    }
-    strings = [proto for proto in converted.graph.initializer if proto.data_type == onnx.TensorProto.STRING]
-    converted.graph.ClearField("initializer")
-    converted.graph.initializer.extend(strings)
-    converted.ir_version = max(converted.ir_version, 7)
-    return converted, lifted
 
 
 def _drop_constant_inputs(model: onnx.ModelProto, tensors: dict[str, Tensor]) -> None:

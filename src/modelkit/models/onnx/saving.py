@@ -13,7 +13,7 @@ from .tensors import Tensor
 
 _INSIDE_LIMIT = 1_800_000_000  # protobuf messages end at 2 GB
 _INLINE_BYTES = 1024
-_ALIGNMENT = 4096  # external tensors start on pages, so that runtimes can map them
+_PAGE, _ROW = 4096, 64  # external tensors start on pages, so that runtimes can map them; little ones would waste them
 
 
 def save(program: Program, path: Path, external: bool) -> None:
@@ -33,7 +33,7 @@ def save(program: Program, path: Path, external: bool) -> None:
 def _write_data(structure: onnx.ModelProto, tensors: dict[str, Tensor], data: Path) -> None:
     with data.open("wb") as file:
         for name, tensor in tensors.items():
-            file.write(b"\0" * (-file.tell() % _ALIGNMENT))
+            file.write(b"\0" * (-file.tell() % (_ROW if tensor.nbytes < 16 * _PAGE else _PAGE)))
             header = tensor.header(name)
             header.data_location = onnx.TensorProto.EXTERNAL
             for key, value in (("location", data.name), ("offset", str(file.tell())), ("length", str(tensor.nbytes))):
