@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from ..core.errors import SkippedWarning
+from ..core.errors import ModelkitError, SkippedWarning
 from ..core.forms import Dense, DynamicGrid, Grid, WeightForm
 from ..core.graph import Graph
 from ..core.model import EdgeGrid, Model, Provenance
 from .onnx.emission import Changes
 from .onnx.model import OnnxModel
+from .recovery import recovered
 
 if TYPE_CHECKING:
     from .torch.model import TorchModel
@@ -68,6 +69,12 @@ def to_torch(model: Model) -> TorchModel:
         if not isinstance(form, Dense)
     }
     base._changes = Changes({site: form for site, form in changes.forms.items() if site not in forms}, {}, dict(changes.grids))
+    for (name, role), (form, activation) in _forms_of_file(model).items():
+        try:
+            base.set_parameter(name, role, Dense(form.decode()))
+        except ModelkitError:
+            continue  # The operator itself holds the weight in few bits, and is translated with it.
+        forms[name, role] = form, activation
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "dense.onnx"
         base.save(file)
@@ -83,6 +90,23 @@ def to_torch(model: Model) -> TorchModel:
     _apply(result, forms, layers)
     _carry(model.provenance, result.provenance)
     return result
+
+
+def _forms_of_file(model: OnnxModel) -> dict[tuple[str, str], tuple[WeightForm, DynamicGrid | None]]:
+    """The weights that the file holds in few bits, where they can be told exactly."""
+    found: dict[tuple[str, str], tuple[WeightForm, DynamicGrid | None]] = {}
+    for node in model.graph.layers():
+        weight = node.parameters.get("weight")
+        dense = model.parameter(node.name, "weight") if weight and weight.form != "dense" and not node.skip else None
+        if weight is None or dense is None or (node.name, "weight") in model._changes.forms:
+            continue
+        tensors = [model._program.tensors[name].array() for name in weight.stored if name in model._program.tensors]
+        scales = [tensor for tensor in tensors if tensor.dtype.kind == "f"]
+        axis = 1 if node.attributes.get("transposed") else 0
+        form = recovered(dense, scales, weight.form, axis) or recovered(dense, scales, weight.form)
+        if form is not None:
+            found[node.name, "weight"] = form, None
+    return found
 
 
 def _apply(result: Model, forms: Forms, layers: Mapping[str, str | None]) -> None:

@@ -94,8 +94,9 @@ def to_proto(program: Program, outputs: list[str], dims: Mapping[str, str]) -> o
             converted: Any = torch.onnx.export(
                 exported, dynamo=True, verbose=False, input_names=inputs, opset_version=_OPSET, optimize=False
             )
-            # Constants and dead ends only: the exporter's own choice would also fold batch norms into weights that are about to change.
-            onnxscript.optimizer.optimize_ir(converted.model, onnx_shape_inference=False)
+            # Not the exporter's own choice, which would also fold batch norms into weights that are about to change.
+            onnxscript.optimizer.fold_constants(converted.model)
+            onnxscript.optimizer.remove_unused_nodes(converted.model)
     except Exception as error:  # The exporter raises whatever an operator makes it stumble over.
         cause = error.__cause__ or error
         reason = str(cause).strip().split("\n")[0][:200].rstrip(".")
