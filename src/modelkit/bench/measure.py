@@ -97,7 +97,7 @@ def measure(
         runtime, note = choose_runtime([subject.model for subject in models])
         if note:
             warnings.warn(InputWarning(note), stacklevel=2)
-    chosen = require_runtime(runtime)
+    chosen = require_runtime(runtime, device)
     cores = usable_cores()
     threads = threads or cores
     graphs = [subject.model.graph for subject in models]

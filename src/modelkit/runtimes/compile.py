@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 from modelkit.core.errors import ModelkitError
 
-from .torch import ProgramRunner, load_program
+from .torch import ProgramRunner, Torch, load_program
 
 
 def cxx_compiler() -> str | None:
@@ -18,13 +16,12 @@ def cxx_compiler() -> str | None:
     return next((name for name in (os.environ.get("CXX"), "g++", "clang++", "cl") if name and shutil.which(name)), None)
 
 
-class TorchCompile:
+class TorchCompile(Torch):
     name = "compile"
-    family: Literal["torch"] = "torch"
 
     def available(self) -> str | None:
-        if find_spec("torch") is None:
-            return "Install it with `pip install torch`."
+        if reason := super().available():
+            return reason
         if cxx_compiler() is None:
             return "Install a C++ compiler (g++ or clang++) or name one in $CXX: torch.compile generates C++."
         return None
@@ -32,6 +29,7 @@ class TorchCompile:
     def load(self, path: Path, device: str, threads: int) -> ProgramRunner:
         if reason := self.available():
             raise ModelkitError("torch.compile can't be used here.", reason)
+        self.check_device(device)
         os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of compiler processes beside what is measured
         import torch
 

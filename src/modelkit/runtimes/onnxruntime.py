@@ -30,11 +30,8 @@ def create_session(model: Path | bytes, threads: int, device: str = "cpu") -> An
     options.log_severity_level = ERRORS_ONLY
     providers = ["CPUExecutionProvider"]
     if device == "cuda":
-        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-            raise ModelkitError(
-                "This ONNX Runtime has no CUDA support.",
-                "Replace onnxruntime with onnxruntime-gpu on a machine with an NVIDIA GPU, or use --device cpu.",
-            )
+        if hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()  # finds the CUDA and cuDNN that pip installed, which torch would otherwise have loaded
         providers.insert(0, "CUDAExecutionProvider")
     name = model.name if isinstance(model, Path) else "the model"
     try:
@@ -59,7 +56,19 @@ class OnnxRuntime:
     def available(self) -> str | None:
         return None if find_spec("onnxruntime") else "Install it with `pip install onnxruntime`."
 
+    def check_device(self, device: str) -> None:
+        if device != "cuda":
+            return
+        import onnxruntime
+
+        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            raise ModelkitError(
+                "This ONNX Runtime has no CUDA support.",
+                "Replace onnxruntime with onnxruntime-gpu on a machine with an NVIDIA GPU, or use --device cpu.",
+            )
+
     def load(self, path: Path, device: str, threads: int) -> SessionRunner:
+        self.check_device(device)
         return SessionRunner(create_session(path, threads, device), path, device)
 
 

@@ -41,9 +41,10 @@ def find_runtime(name: str) -> Runtime:
     return runtime
 
 
-def require_runtime(name: str) -> Runtime:
-    """`find_runtime`, and a ModelkitError when it can't be used on this machine."""
+def require_runtime(name: str, device: str = "cpu") -> Runtime:
+    """`find_runtime`, and a ModelkitError when it or the device can't be used on this machine."""
     runtime = find_runtime(name)
     if reason := runtime.available():
         raise ModelkitError(f"The runtime {name!r} can't be used here.", reason)
+    runtime.check_device(device)
     return runtime

@@ -35,13 +35,17 @@ class Runner(Protocol):
 
 
 class Runtime(Protocol):
-    """A way to run model files. Asking `available` is cheap; only `load` imports the library."""
+    """A way to run model files. Asking `available` is cheap: it does not import the library."""
 
     name: str
     family: Literal["onnx", "torch"]  # reads .onnx files or .pt2 files
 
     def available(self) -> str | None:
         """None, or why this runtime can't be used on this machine and what to do about it, in one sentence."""
+        ...
+
+    def check_device(self, device: str) -> None:
+        """Raises ModelkitError when `device` ("cpu" or "cuda") can't be used here. Imports the library only for "cuda"."""
         ...
 
     def load(self, path: Path, device: str, threads: int) -> Runner:

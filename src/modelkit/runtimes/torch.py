@@ -23,7 +23,19 @@ class Torch:
     def available(self) -> str | None:
         return None if find_spec("torch") else "Install it with `pip install torch`."
 
+    def check_device(self, device: str) -> None:
+        if device != "cuda":
+            return
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ModelkitError(
+                "This PyTorch was built without CUDA." if torch.version.cuda is None else "PyTorch finds no usable CUDA GPU.",
+                "Install a CUDA build of torch on a machine with an NVIDIA GPU and check `nvidia-smi`, or use --device cpu.",
+            )
+
     def load(self, path: Path, device: str, threads: int) -> ProgramRunner:
+        self.check_device(device)
         program = load_program(path, device, threads)
         return ProgramRunner(program, program.module(), path, device)
 
@@ -34,11 +46,6 @@ def load_program(path: Path, device: str, threads: int) -> Any:
     import torch.ao.quantization.fx._decomposed  # noqa: F401  registers the quantized_decomposed operators that files may hold
 
     torch.set_num_threads(threads)
-    if device == "cuda" and not torch.cuda.is_available():
-        built = "This PyTorch was built without CUDA." if torch.version.cuda is None else "PyTorch finds no usable CUDA GPU."
-        raise ModelkitError(
-            built, "Install a CUDA build of torch on a machine with an NVIDIA GPU and check `nvidia-smi`, or use --device cpu."
-        )
     try:
         with path.open("rb") as file:  # by handle: the loader dislikes paths that don't end in .pt2
             program = torch.export.load(file)
