@@ -15,6 +15,7 @@ from tests.odd_onnx import CANNOT_RUN, ODD, write
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(leaves its|is assumed)")
 runnable = pytest.mark.parametrize("name", [name for name in ODD if name not in CANNOT_RUN])
+CRASHES_ONLY_AS_WRITTEN = "layer_norm_with_empty_bias"
 
 
 def opened(name: str, tmp_path: Path) -> tuple[OnnxModel, Path, dict[str, np.ndarray]]:
@@ -53,6 +54,11 @@ def test_saved_unchanged_computes_the_same(name: str, tmp_path: Path) -> None:
             np.testing.assert_allclose(a, e, rtol=1e-4, atol=1e-5)
     again = OnnxModel.open(tmp_path / "out" / "m.onnx")
     assert [(node.name, node.kind) for node in again.graph.nodes] == [(node.name, node.kind) for node in model.graph.nodes]
+
+
+def test_an_empty_last_input_no_longer_crashes_the_runtime(tmp_path: Path) -> None:
+    model, _, feeds = opened(CRASHES_ONLY_AS_WRITTEN, tmp_path)
+    assert all(np.isfinite(output).all() for output in outputs(model, feeds))
 
 
 @runnable

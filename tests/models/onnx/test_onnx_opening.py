@@ -174,6 +174,7 @@ def test_wrong_inputs_are_told() -> None:
         outputs(model, {"x": X["x"][:, :5]})
 
 
+@pytest.mark.filterwarnings("ignore:x. the file leaves")
 def test_open_dimensions_are_bound_or_assumed(tmp_path: Path) -> None:
     node = helper.make_node("Relu", ["x"], ["y"])
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", 3, "h", "w"]) for name in "xy"]
@@ -192,6 +193,22 @@ def test_open_dimensions_are_bound_or_assumed(tmp_path: Path) -> None:
     ):
         with pytest.raises(ModelkitError, match=message):
             OnnxModel.open(tmp_path / "m.onnx", bindings)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("opset", [8, 9])
+def test_old_upsampling_keeps_its_corners(opset: int, mode: str, tmp_path: Path) -> None:
+    scales = [1.0, 1.0, 2.0, 2.0]
+    node = helper.make_node("Upsample", ["x", "s"] if opset > 8 else ["x"], ["y"], mode=mode)
+    if opset == 8:
+        node.attribute.append(helper.make_attribute("scales", scales))
+    tensors = [numpy_helper.from_array(np.array(scales, np.float32), "s")] if opset > 8 else []
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, size, size]) for name, size in (("x", 5), ("y", 10))]
+    graph = helper.make_graph([node], "g", values[:1], values[1:], tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=4), tmp_path / "m.onnx")
+    feeds = {"x": RNG.standard_normal((1, 2, 5, 5), np.float32)}
+    expected = outputs_of_file(tmp_path / "m.onnx", feeds)
+    assert relative_error(outputs(OnnxModel.open(tmp_path / "m.onnx"), feeds), expected) < 1e-6
 
 
 def test_opening_needs_no_torch(tmp_path: Path) -> None:

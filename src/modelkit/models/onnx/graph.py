@@ -156,7 +156,7 @@ def _attributes(program: Program, shapes: Shapes, node: onnx.NodeProto, site: Si
     elif kind == "matmul":
         found |= _product(program, shapes, node, given)
     elif kind == "attention":
-        found |= _attention(shapes, node, site)
+        found |= _attention(shapes, node, given, site)
     return {key: value for key, value in found.items() if value is not None}
 
 
@@ -188,11 +188,17 @@ def _einsum(equation: str, operands: list[Shape | None]) -> int | None:
     return prod(sizes.values())
 
 
-def _attention(shapes: Shapes, node: onnx.NodeProto, site: Site) -> dict[str, Any]:
-    """The contributed operator `Attention` projects its one input itself: products of that and of the two of attention."""
-    hidden, weight = shapes.found.get(node.input[0]), site.parameters.get("constant")
-    if node.op_type != "Attention" or node.domain != "com.microsoft" or hidden is None or weight is None:
+def _attention(shapes: Shapes, node: onnx.NodeProto, given: Mapping[str, object], site: Site) -> dict[str, Any]:
+    """Products where the shapes of q, k and v alone don't give them: query heads that share a head of k and v, and the
+    contributed `Attention`, which also projects its one input."""
+    query, weight = shapes.found.get(node.input[0]), site.parameters.get("constant")
+    if node.op_type == "Attention" and node.domain == "com.microsoft":
+        if query is None or len(query) != 3 or weight is None:
+            return {}
+        batch, length, _ = query
+        return {"macs": batch * length * (weight.size + 2 * length * (weight.shape[1] // 3))}
+    key, value = (shapes.found.get(name) for name in (*node.input[1:3], "", "")[:2])
+    heads, shared = (given.get(name) or given.get(other) for name, other in (("q_num_heads", "num_heads"), ("kv_num_heads", "")))
+    if not (query and key and value and len(query) == 3 and isinstance(heads, int) and isinstance(shared, int)):
         return {}
-    batch, length, _ = hidden
-    width = weight.shape[1] // 3
-    return {"macs": batch * length * weight.size + 2 * batch * length * length * width}
+    return {"macs": prod(query[:-1]) * key[-2] * (query[-1] + value[-1] * heads // shared)}

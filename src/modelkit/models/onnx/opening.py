@@ -227,16 +227,19 @@ def _check_inputs_exist(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto],
 
 
 def _named(nodes: Iterable[onnx.NodeProto]) -> Iterable[onnx.NodeProto]:
-    """The nodes with unique names; those without one are called after their operator and place."""
+    """The nodes with unique names; those without one are called after their operator and place. Optional inputs left out at the
+    end are really left out: written as "", they can crash ONNX Runtime's optimiser (1.32, LayerNormalization)."""
     used: set[str] = set()
     for index, node in enumerate(nodes):
         name = node.name or f"{node.op_type}_{index}"
         while name in used:
             name += "_"
         used.add(name)
-        if name != node.name:
-            renamed = onnx.NodeProto()
-            renamed.CopyFrom(node)
-            renamed.name = name
-            node = renamed
+        if name != node.name or (node.input and not node.input[-1]):
+            changed = onnx.NodeProto()
+            changed.CopyFrom(node)
+            changed.name = name
+            while changed.input and not changed.input[-1]:
+                changed.input.pop()
+            node = changed
         yield node
