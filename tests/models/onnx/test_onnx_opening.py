@@ -195,6 +195,22 @@ def test_open_dimensions_are_bound_or_assumed(tmp_path: Path) -> None:
             OnnxModel.open(tmp_path / "m.onnx", bindings)
 
 
+@pytest.mark.filterwarnings("ignore:.*the file leaves")
+def test_a_decoder_with_a_cache_starts_with_an_empty_one(tmp_path: Path) -> None:
+    dims = {
+        "x": ["batch", 2, "sequence", 4],
+        "past": ["batch", 2, "past_sequence", 4],
+        "mask": ["batch", "past_sequence + sequence"],
+    }
+    nodes = [helper.make_node("Concat", ["past", "x"], ["present"], axis=2), helper.make_node("Relu", ["mask"], ["y"])]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in dims.items()]
+    outs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("present", "y")]
+    proto = helper.make_model(helper.make_graph(nodes, "g", values, outs), opset_imports=[helper.make_opsetid("", 17)])
+    onnx.save(proto, tmp_path / "m.onnx")
+    graph = OnnxModel.open(tmp_path / "m.onnx").graph
+    assert (graph.shape("past"), graph.shape("present"), graph.shape("mask")) == ((1, 2, 0, 4), (1, 2, 128, 4), (1, 128))
+
+
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
 @pytest.mark.parametrize("opset", [8, 9])
 def test_old_upsampling_keeps_its_corners(opset: int, mode: str, tmp_path: Path) -> None:

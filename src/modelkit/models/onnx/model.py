@@ -43,9 +43,13 @@ class OnnxModel:
         self._shown: Graph | None = None
 
     @classmethod
-    def open(cls, path: Path, bindings: Bindings | None = None) -> OnnxModel:
-        """Open a file. `bindings` give shapes (and types) of inputs where the file leaves them open. Raises ModelkitError."""
-        return cls._of(Path(path), opening.load(Path(path)), bindings)
+    def open(cls, path: Path, bindings: Bindings | None = None, example: Feeds | None = None) -> OnnxModel:
+        """Open a file. `bindings` give shapes (and types) of inputs where the file leaves them open; without them, sample arrays
+        do where they fit. Raises ModelkitError."""
+        program = opening.load(Path(path))
+        if not bindings and example:
+            bindings = shapes.fitting(program, example)
+        return cls._of(Path(path), program, bindings)
 
     @classmethod
     def from_proto(cls, proto: onnx.ModelProto, path: Path, base_dir: Path) -> OnnxModel:

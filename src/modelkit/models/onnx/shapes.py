@@ -78,6 +78,19 @@ def _dtype_name(code: int) -> str:
     return onnx.helper.tensor_dtype_to_np_dtype(code).name if code else "float32"
 
 
+def fitting(program: Program, example: Mapping[str, Array]) -> Bindings:
+    """Bindings from sample arrays, for those inputs whose name, rank and fixed sizes they fit: calibration data may be raw."""
+    found = {}
+    for value in program.structure.graph.input:
+        array = example.get(value.name)
+        spec = _input(value, None)
+        if array is not None and len(spec.dims) == array.ndim:
+            if all(isinstance(dim, str) or axis == 0 or dim == array.shape[axis] for axis, dim in enumerate(spec.dims)):
+                batch = spec.dims[0] if spec.dims and isinstance(spec.dims[0], int) else 1
+                found[value.name] = ("", (batch, *array.shape[1:]))
+    return found
+
+
 def _bind(program: Program, inputs: tuple[Input, ...], bindings: Bindings, path: object) -> Callable[[Input, int], int]:
     """A function that gives the size of any dimension of any input."""
     names = [spec.name for spec in inputs]
@@ -97,26 +110,25 @@ def _bind(program: Program, inputs: tuple[Input, ...], bindings: Bindings, path:
         given.update((dim, n) for dim, n in zip(spec.dims[1:], shape[1:], strict=True) if isinstance(dim, str))
     batch = {spec.dims[0] for spec in inputs if spec.dims and isinstance(spec.dims[0], str)}
     length = min([_LENGTH, *_table_rows(program)])
-    assumed: dict[str, int] = {}
+
+    def symbol(name: str, spec: Input, axis: int) -> int:
+        if name in given:
+            return given[name]
+        if name in batch:
+            return 1
+        if "+" in name:  # such as "past_length + 1"
+            parts = [part.strip() for part in name.split("+")]
+            return sum(int(part) if part.isdigit() else symbol(part, spec, axis) for part in parts)
+        sides = spec.dims[2:] if len(spec.dims) >= 4 and "float" in spec.dtype else ()
+        image = axis >= 2 and len(sides) > 1 and all(isinstance(side, str) for side in sides)
+        given[name] = 0 if "past" in name.lower() else _IMAGE_SIDE if image else length
+        note = f"{spec.name}: the file leaves its dimension {name!r} open; {given[name]} is assumed (--input changes that)."
+        warnings.warn(InputWarning(note), stacklevel=2)
+        return given[name]
 
     def size(spec: Input, axis: int) -> int:
         dim = spec.dims[axis]
-        if isinstance(dim, int):
-            return dim
-        if dim in given:
-            return given[dim]
-        if dim in batch:
-            return 1
-        image = len(spec.dims) >= 4 and axis >= 2 and "float" in spec.dtype
-        assumed[dim] = given[dim] = _IMAGE_SIDE if image else length
-        if image or len(spec.dims) < 4:
-            warnings.warn(
-                InputWarning(
-                    f"{spec.name}: the file leaves its dimension {dim!r} open; {given[dim]} is assumed (--input changes that)."
-                ),
-                stacklevel=2,
-            )
-        return given[dim]
+        return dim if isinstance(dim, int) else symbol(dim, spec, axis)
 
     return size
 
