@@ -63,7 +63,7 @@ def to_torch(model: Model) -> TorchModel:
     assert isinstance(model, OnnxModel)
     base = model.copy()
     changes = base._changes
-    forms = {
+    forms: dict[tuple[str, str], tuple[WeightForm, DynamicGrid | None]] = {
         (name, role): (form, changes.dynamic.get(name) if role == "weight" else None)
         for (name, role), form in changes.forms.items()
         if not isinstance(form, Dense)
@@ -135,7 +135,7 @@ def _carry(source: Provenance, target: Provenance) -> None:
 
 
 def _take_grids_out(proto: onnx.ModelProto) -> dict[str, tuple[Grid, frozenset[str] | None]]:
-    """Remove the pairs of QuantizeLinear and DequantizeLinear; the edges they are on, with the nodes that read them (None: all)."""
+    """Remove pairs of QuantizeLinear and DequantizeLinear: the edges they are on, with the nodes that read them (None: all)."""
     graph = proto.graph
     for i, node in enumerate(graph.node):
         node.name = node.name or f"{node.op_type}_{i}"

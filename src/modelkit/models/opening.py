@@ -1,4 +1,4 @@
-"""Open any model file. What it is is found by looking into it, whatever it is called; torch is only imported for torch's files."""
+"""Open any model file. What it is is found by looking into it; torch is only imported for torch's files."""
 
 from __future__ import annotations
 
@@ -60,9 +60,7 @@ def open_model(
     if family == "onnx":
         from .onnx.model import OnnxModel
 
-        if bindings is None and example is not None:
-            bindings = {name: (array.dtype.name, tuple(array.shape)) for name, array in example.items()}
-        return OnnxModel.open(path, bindings)
+        return OnnxModel.open(path, bindings, example)
     from .torch.model import TorchModel
 
     return TorchModel.open(path, trust=trust, arch=arch, bindings=bindings, example=example)

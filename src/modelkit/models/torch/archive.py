@@ -25,11 +25,14 @@ _OPERATOR = re.compile(
     r"|torch\.fx\.experimental\.symbolic_shapes\.\w+"
 )
 _WORDS = frozenset(
-    "FloorDiv ModularIndexing Where PythonMod Mod CleanDiv CeilToInt FloorToInt CeilDiv LShift RShift PowByNatural FloatPow FloatTrueDiv "
-    "IntTrueDiv IsNonOverlappingAndDenseIndicator TruncToFloat TruncToInt RoundToInt RoundDecimal ToFloat Identity Max Min Eq Ne Lt Le Gt "
-    "Ge And Or Not True False floor ceiling Abs Piecewise sqrt log exp oo int_oo BitwiseFn_bitwise_and BitwiseFn_bitwise_or "
-    "OpaqueUnaryFn_sqrt OpaqueUnaryFn_log Symbol Integer Rational Float Add Mul Pow Equality Unequality StrictLessThan LessThan "
-    "GreaterThan StrictGreaterThan ExprCondPair positive negative nonnegative nonpositive integer zero nonzero real finite precision".split()
+    (
+        "FloorDiv ModularIndexing Where PythonMod Mod CleanDiv CeilToInt FloorToInt CeilDiv LShift RShift PowByNatural FloatPow "
+        "FloatTrueDiv IntTrueDiv IsNonOverlappingAndDenseIndicator TruncToFloat TruncToInt RoundToInt RoundDecimal ToFloat "
+        "Identity Max Min Eq Ne Lt Le Gt Ge And Or Not True False floor ceiling Abs Piecewise sqrt log exp oo int_oo "
+        "BitwiseFn_bitwise_and BitwiseFn_bitwise_or OpaqueUnaryFn_sqrt OpaqueUnaryFn_log Symbol Integer Rational Float Add Mul "
+        "Pow Equality Unequality StrictLessThan LessThan GreaterThan StrictGreaterThan ExprCondPair positive negative "
+        "nonnegative nonpositive integer zero nonzero real finite precision"
+    ).split()
 )
 _SYMBOL = re.compile(r"[a-z]{1,4}\d+")
 _QUOTED = re.compile(r"'([a-z]{1,4}\d+|\d*\.?\d+)'")

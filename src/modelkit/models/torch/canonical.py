@@ -37,7 +37,8 @@ def _without_mutation(program: Program) -> bool:
         if target.op == "placeholder" or any(_is_view(user) for user in target.users if position[user] < position[node]):
             return False
         node.target = overload
-        program.replace_uses(target, node, lambda user, at=position[node]: position[user] > at)
+        later = {user for user in target.users if position[user] > position[node]}
+        program.replace_uses(target, node, later.__contains__)
     return True
 
 

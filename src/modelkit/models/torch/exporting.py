@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
+from torch.export.graph_signature import InputSpec, TensorArgument
 
 from ...core.errors import InputWarning, ModelkitError
 from ...core.forms import Array
@@ -53,6 +54,7 @@ def example_inputs(
 
     Names that are the module's own are matched; where none is, they are taken in order. Raises ModelkitError naming --input.
     """
+    hint = f"--input {arguments[0] if arguments else 'x'}:float32[1,3,32,32]"
     if bindings:
         tensors = {name: _filled(dtype, dims) for name, (dtype, dims) in bindings.items()}
     elif example:
@@ -60,7 +62,7 @@ def example_inputs(
     else:
         raise ModelkitError(
             f"{what} does not say what its inputs are.",
-            f"Give each as --input NAME:DTYPE[SHAPE], for example --input {arguments[0] if arguments else 'x'}:float32[1,3,32,32].",
+            f"Give each as --input NAME:DTYPE[SHAPE], for example {hint}.",
         )
     known = {name: tensors[name] for name in arguments if name in tensors}
     if not known and required <= len(tensors) <= len(arguments):
@@ -69,7 +71,7 @@ def example_inputs(
     if missing or (bindings and len(known) < len(tensors)):
         raise ModelkitError(
             f"{what} takes the inputs {', '.join(arguments)}, and {', '.join(tensors)} was given.",
-            f"Name them with --input, for example --input {arguments[0] if arguments else 'x'}:float32[1,3,32,32].",
+            f"Name them with --input, for example {hint}.",
         )
     return Example(known, list(known) != list(arguments[: len(known)]))
 
@@ -129,7 +131,7 @@ def named(program: ExportedProgram, names: Sequence[str]) -> ExportedProgram:
     for node, name in zip(edited.user_inputs(), names, strict=False):
         if node.name != name and name.isidentifier() and name not in edited.nodes():
             spec = edited.inputs.pop(node.name)
-            spec = type(spec)(spec.kind, type(spec.arg)(name=name), spec.target, spec.persistent)
+            spec = InputSpec(spec.kind, TensorArgument(name=name), spec.target, spec.persistent)
             rename(edited, node, name)
             node.target = name
             edited.inputs[name] = spec

@@ -60,7 +60,7 @@ def match_grid(node: fx.Node) -> tuple[fx.Node, Grid] | None:
     if divided is None or divided[1] != scaled[1] or (low, high) not in ((0, 255), (-128, 127)):
         return None
     x = _source(node, body, divided[0])
-    return None if x is None else (x, Grid(float(scaled[1]), int(shifted[1]), low == -128))
+    return None if x is None else (x, Grid(float(scaled[1]), int(shifted[1]), bool(low == -128)))
 
 
 def match_dynamic_grid(node: fx.Node) -> fx.Node | None:

@@ -114,7 +114,7 @@ def _open_torchscript(path: Path, bindings: Bindings | None, example: Mapping[st
         ) from error
     graph_module = converted.module()
     _restore_parameters(graph_module, {name for name, _ in script.named_parameters()})
-    graph_module.train = graph_module.eval = lambda *_: graph_module  # type: ignore[method-assign]  # Exported modules refuse both.
+    graph_module.eval = lambda: graph_module  # type: ignore[method-assign]  # Exported modules refuse it.
     placeholders = [str(node.target) for node in graph_module.graph.nodes if node.op == "placeholder"]
     with _quiet():
         exported = export(graph_module, Example(dict(zip(placeholders, inputs.tensors.values(), strict=False))), str(path))

@@ -11,73 +11,76 @@ from ...core.graph import Kind
 
 _CONVOLUTIONS = ("convolution", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 _RESHAPES = (
-    "view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "unflatten", "permute", "transpose", "t", "mT", "numpy_T", "swapaxes", "movedim",
-    "squeeze", "unsqueeze", "expand", "expand_as", "repeat", "tile", "broadcast_to", "slice", "select", "narrow", "split", "split_with_sizes",
-    "chunk", "unbind", "index", "index_select", "gather", "take", "flip", "roll", "clone", "contiguous", "detach", "alias", "lift_fresh_copy",
-    "to", "_to_copy", "type_as", "dropout", "feature_dropout", "alpha_dropout", "native_dropout", "identity", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
-    "view_as", "reshape_as", "unfold", "as_strided", "diagonal", "constant_pad_nd", "pad", "repeat_interleave", "detach_", "tril", "triu",
-)  # fmt: skip
-_ACTIVATIONS = {
-    name: name
-    for name in (
-        "relu", "gelu", "sigmoid", "silu", "tanh", "leaky_relu", "elu", "selu", "celu", "hardswish", "hardsigmoid", "softplus", "mish", "log_sigmoid",
-        "softsign", "exp", "log", "log1p", "sqrt", "rsqrt", "neg", "abs", "erf", "sin", "cos", "reciprocal", "square", "sign", "floor", "ceil", "round",
-        "logical_not", "bitwise_not", "isnan", "cumsum", "prelu", "expm1", "tan", "atan", "exp2", "log2", "log10",
-    )
-} | {"relu6": "clip", "hardtanh": "clip", "clamp": "clip", "clamp_min": "clip", "clamp_max": "clip", "swish": "silu", "threshold": "relu"}  # fmt: skip
-_ELEMENTWISE = {
-    name: name
-    for name in (
-        "add", "sub", "mul", "div", "pow", "where", "remainder", "fmod", "atan2", "eq", "ne", "lt", "le", "gt", "ge", "masked_fill",
-        "logical_and", "logical_or", "logical_xor", "addcmul", "addcdiv", "lerp",
-    )
-} | {
-    "rsub": "sub", "__and__": "and", "bitwise_and": "and", "__or__": "or", "bitwise_or": "or", "maximum": "max", "minimum": "min",
-    "floor_divide": "div", "true_divide": "div", "xor": "xor",
-}  # fmt: skip
-_NORMS = {
-    "batch_norm": "batch", "_native_batch_norm_legit_no_training": "batch", "native_batch_norm": "batch", "_native_batch_norm_legit": "batch",
-    "cudnn_batch_norm": "batch", "layer_norm": "layer", "native_layer_norm": "layer", "group_norm": "group", "native_group_norm": "group",
-    "instance_norm": "instance", "rms_norm": "rms", "_fused_rms_norm": "rms",
-}  # fmt: skip
-_REDUCTIONS = {
-    "mean": "mean", "sum": "sum", "amax": "max", "amin": "min", "max": "max", "min": "min", "prod": "prod", "var": "var", "std": "std",
-    "var_mean": "var", "argmax": "argmax", "argmin": "argmin", "any": "any", "all": "all", "logsumexp": "logsumexp", "linalg_vector_norm": "norm",
-    "norm": "norm", "topk": "topk",
-}  # fmt: skip
+    "view _unsafe_view reshape _reshape_alias flatten unflatten permute transpose t mT numpy_T swapaxes movedim squeeze "
+    "unsqueeze expand expand_as repeat tile broadcast_to slice select narrow split split_with_sizes chunk unbind index "
+    "index_select gather take flip roll clone contiguous detach alias lift_fresh_copy to _to_copy type_as dropout "
+    "feature_dropout alpha_dropout native_dropout identity pixel_shuffle pixel_unshuffle channel_shuffle view_as reshape_as "
+    "unfold as_strided diagonal constant_pad_nd pad repeat_interleave detach_ tril triu"
+).split()
+_ACTIVATION_NAMES = (
+    "relu gelu sigmoid silu tanh leaky_relu elu selu celu hardswish hardsigmoid softplus mish log_sigmoid softsign exp log "
+    "log1p sqrt rsqrt neg abs erf sin cos reciprocal square sign floor ceil round logical_not bitwise_not isnan cumsum "
+    "prelu expm1 tan atan exp2 log2 log10"
+).split()
+_CLIPS = ("relu6", "hardtanh", "clamp", "clamp_min", "clamp_max")
+_ACTIVATIONS = {name: name for name in _ACTIVATION_NAMES} | dict.fromkeys(_CLIPS, "clip") | {"swish": "silu", "threshold": "relu"}
+_ELEMENTWISE_NAMES = (
+    "add sub mul div pow where remainder fmod atan2 eq ne lt le gt ge masked_fill logical_and logical_or logical_xor "
+    "addcmul addcdiv lerp"
+).split()
+_ELEMENTWISE = {name: name for name in _ELEMENTWISE_NAMES} | {
+    "rsub": "sub",
+    "__and__": "and",
+    "bitwise_and": "and",
+    "__or__": "or",
+    "bitwise_or": "or",
+    "maximum": "max",
+    "minimum": "min",
+    "floor_divide": "div",
+    "true_divide": "div",
+    "xor": "xor",
+}
+_NORMS = (
+    dict.fromkeys("batch_norm native_batch_norm _native_batch_norm_legit cudnn_batch_norm".split(), "batch")
+    | {"_native_batch_norm_legit_no_training": "batch", "instance_norm": "instance"}
+    | dict.fromkeys(("layer_norm", "native_layer_norm"), "layer")
+    | dict.fromkeys(("group_norm", "native_group_norm"), "group")
+    | dict.fromkeys(("rms_norm", "_fused_rms_norm"), "rms")
+)
+_REDUCTIONS = {name: name for name in "mean sum max min prod var std argmax argmin any all logsumexp norm topk".split()} | {
+    "amax": "max",
+    "amin": "min",
+    "var_mean": "var",
+    "linalg_vector_norm": "norm",
+}
+_LAYERS: dict[Kind, str] = {
+    "linear": "linear",
+    "conv": " ".join(_CONVOLUTIONS),
+    "embedding": "embedding embedding_bag _embedding_bag _embedding_bag_forward_only",
+    "recurrent": "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell mkldnn_rnn_layer",
+    "matmul": "mm bmm matmul addmm baddbmm mv dot einsum bilinear",
+    "attention": "scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu "
+    "_scaled_dot_product_efficient_attention _scaled_dot_product_flash_attention",
+    "softmax": "softmax _softmax _safe_softmax log_softmax _log_softmax",
+    "concat": "cat concat concatenate stack hstack vstack",
+    "reshape": " ".join(_RESHAPES),
+}
+_MAX_POOLS = "max_pool1d max_pool2d max_pool3d adaptive_max_pool2d max_pool2d_with_indices".split()
+_AVERAGE_POOLS = "avg_pool1d avg_pool2d avg_pool3d _adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d".split()
 
 
 def _table() -> dict[str, tuple[Kind, str | None]]:
-    table: dict[str, tuple[Kind, str | None]] = {"linear": ("linear", None), "embedding": ("embedding", None)}
-    table |= {
-        "embedding_bag": ("embedding", None),
-        "_embedding_bag": ("embedding", None),
-        "_embedding_bag_forward_only": ("embedding", None),
-    }
-    table |= {name: ("conv", None) for name in _CONVOLUTIONS}
-    table |= {
-        name: ("recurrent", None) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "mkldnn_rnn_layer")
-    }
-    table |= {name: ("matmul", None) for name in ("mm", "bmm", "matmul", "addmm", "baddbmm", "mv", "dot", "einsum", "bilinear")}
-    table |= {
-        name: ("attention", None) for name in ("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu")
-    }
-    table |= {
-        name: ("attention", None) for name in ("_scaled_dot_product_efficient_attention", "_scaled_dot_product_flash_attention")
-    }
-    table |= {name: ("norm", function) for name, function in _NORMS.items()}
-    table |= {name: ("activation", function) for name, function in _ACTIVATIONS.items()}
-    table |= {name: ("elementwise", function) for name, function in _ELEMENTWISE.items()}
-    table |= {name: ("softmax", None) for name in ("softmax", "_softmax", "_safe_softmax", "log_softmax", "_log_softmax")}
-    table |= {
-        name: ("pool", "max")
-        for name in ("max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool2d", "max_pool2d_with_indices")
-    }
-    table |= {name: ("pool", "average") for name in ("avg_pool1d", "avg_pool2d", "avg_pool3d")}
-    table |= {f"{prefix}adaptive_avg_pool{n}d": ("pool", "average") for n in (1, 2, 3) for prefix in ("", "_")}
-    table |= {name: ("reduce", function) for name, function in _REDUCTIONS.items()}
-    table |= {name: ("concat", None) for name in ("cat", "concat", "concatenate", "stack", "hstack", "vstack")}
-    table |= {name: ("reshape", None) for name in _RESHAPES}
+    table: dict[str, tuple[Kind, str | None]] = {name: (kind, None) for kind, names in _LAYERS.items() for name in names.split()}
+    functions: tuple[tuple[Kind, dict[str, str]], ...] = (
+        ("norm", _NORMS),
+        ("activation", _ACTIVATIONS),
+        ("elementwise", _ELEMENTWISE),
+        ("reduce", _REDUCTIONS),
+        ("pool", dict.fromkeys(_MAX_POOLS, "max")),
+        ("pool", dict.fromkeys((*_AVERAGE_POOLS, *(name.removeprefix("_") for name in _AVERAGE_POOLS)), "average")),
+    )
+    for kind, by_name in functions:
+        table |= {name: (kind, function) for name, function in by_name.items()}
     return table
 
 

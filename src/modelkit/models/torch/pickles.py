@@ -96,9 +96,9 @@ def _imports(stream: io.BytesIO) -> set[str]:
             if name in _STRINGS:
                 pushed.append(str(argument))
             elif name in ("GET", "BINGET", "LONG_BINGET"):
-                pushed.append(memo.get(int(argument)))
+                pushed.append(memo.get(int(str(argument))))
             elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
-                memo[int(argument)] = pushed[-1] if pushed else None
+                memo[int(str(argument))] = pushed[-1] if pushed else None
             elif name == "MEMOIZE":
                 memo[len(memo)] = pushed[-1] if pushed else None
             elif name not in ("PROTO", "FRAME"):

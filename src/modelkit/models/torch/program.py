@@ -155,8 +155,8 @@ class Program:
         """The program as torch's own. Raises KeyError if a placeholder lacks its tensor."""
         program = self.copy()
         specs = [program.inputs[node.name] for node in program.graph.nodes if node.op == "placeholder"]
-        state = {}
-        constants = {}
+        state: dict[str, torch.Tensor] = {}
+        constants: dict[str, Any] = {}
         for spec in specs:
             if spec.kind in OWNED:
                 assert spec.target is not None
@@ -170,7 +170,8 @@ class Program:
             calls[0].signature.inputs = [spec.arg for spec in specs if spec.kind is InputKind.USER_INPUT]
             calls[0].signature.outputs = [spec.arg for spec in program.outputs if spec.kind is OutputKind.USER_OUTPUT]
         return ExportedProgram(
-            root=source.graph_module, graph=program.graph, graph_signature=ExportGraphSignature(specs, program.outputs), state_dict=state,
+            root=source.graph_module, graph=program.graph, graph_signature=ExportGraphSignature(specs, program.outputs),
+            state_dict=state,
             range_constraints=dict(source.range_constraints), module_call_graph=calls, example_inputs=source.example_inputs,
             constants=constants, verifiers=source.verifiers,
         )  # fmt: skip

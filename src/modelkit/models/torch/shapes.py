@@ -17,7 +17,7 @@ Bindings = Mapping[str, tuple[str, tuple[int, ...]]]  # input name → (dtype, d
 
 
 class Shapes:
-    """Every symbol's value: 1 for those that are some input's first dimension, else the bound size, else the exported example's."""
+    """Every symbol's value: 1 for an input's first dimension, else the bound size, else the exported example's."""
 
     def __init__(self, program: Program, bindings: Bindings | None = None) -> None:
         self._values: dict[Any, int] = {}

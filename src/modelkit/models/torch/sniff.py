@@ -26,7 +26,7 @@ class Sniffed:
 
 
 def sniff(path: Path) -> Sniffed | None:
-    """What a file is, or None if torch did not write it. Raises ValueError (saying what is wrong) for a damaged one, and OSError."""
+    """What a file is, or None if torch did not write it. Raises OSError, and ValueError that says how it is damaged."""
     with path.open("rb") as file:
         start = file.read(64)
         if start[:4] == _ZIP:

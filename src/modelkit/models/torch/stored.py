@@ -81,10 +81,10 @@ def _raise(
     argument, target = str(record["argument"]), str(record["target"])
     form = shared[key][0] if key in shared else read(record, program.tensors)
     gather = program.nodes()[record["gather"]] if record["gather"] is not None else None
+    indices = gather.args[1] if gather is not None else None
     if gather is None:
         value = constants.value(arguments(node)[argument])
     else:
-        indices = gather.args[1]
         assert isinstance(indices, fx.Node) and gather.target is aten.embedding.default
         value = constants.value(node, {indices: torch.arange(form.shape[0])})
     assert np.array_equal(to_array(value), form.decode(), equal_nan=True)
@@ -94,7 +94,7 @@ def _raise(
             program.add_placeholder(program.free_target(target), torch_dtype(form.dtype), form.shape, parameter=True),
         )
     placeholder = shared[key][1]
-    if gather is None:
+    if not isinstance(indices, fx.Node):
         set_argument(node, argument, placeholder)
     else:
         node = _embedding(program, node, placeholder, indices)

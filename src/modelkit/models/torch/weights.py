@@ -36,8 +36,9 @@ class Buffers:
         form = self.form
         zero = program.target(self.zero) if isinstance(self.zero, fx.Node) else None
         return {
-            "codes": program.target(self.codes), "scale": program.target(self.scale), "zero_point": zero, "bits": form.bits,
-            "signed": form.signed, "group_size": form.group_size, "axis": form.axis, "shape": list(form.shape), "dtype": form.dtype,
+            "codes": program.target(self.codes), "scale": program.target(self.scale), "zero_point": zero,
+            "bits": form.bits, "signed": form.signed, "group_size": form.group_size, "axis": form.axis,
+            "shape": list(form.shape), "dtype": form.dtype,
         }  # fmt: skip
 
 
@@ -92,7 +93,10 @@ def decode_rows(program: Program, buffers: Buffers, indices: fx.Node) -> tuple[f
 
 
 def read(record: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Quantized:
-    """The form that `Buffers.record` described. Raises KeyError, TypeError, ValueError or AssertionError for a record that does not fit."""
+    """The form that `Buffers.record` described.
+
+    Raises KeyError, TypeError, ValueError or AssertionError for a record that does not fit.
+    """
     bits, axis, group_size = int(record["bits"]), int(record["axis"]), record["group_size"]
     shape = tuple(int(n) for n in record["shape"])
     signed, dtype = bool(record["signed"]), str(record["dtype"])
