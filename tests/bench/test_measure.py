@@ -215,7 +215,7 @@ def test_workers_end_with_their_parent(tmp_path, how):
         f"model = subject(pathlib.Path({str(tmp_path / 'm.onnx')!r}))\n"
         "measure([model, model], max_time=60, threads=1)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "TMPDIR": str(tmp_path)}
     parent = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE)
     try:
         workers = wait_for(lambda: len(found := psutil.Process(parent.pid).children()) == 2 and found)
