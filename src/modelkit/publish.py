@@ -72,11 +72,11 @@ def publish(model: Model, out: Path, batch: Feeds, trust: bool = False) -> Model
                 f"The written file computes something else than the model in memory (relative difference {difference:.1e}).",
                 "OUT was not written; report this with the model.",
             )
-        del reread
         # The model's own file goes last: until then what stood at OUT is found unchanged.
         for file in sorted(Path(folder).iterdir(), key=lambda file: file == written):
             os.replace(file, out.parent / file.name)
-    return open_model(out, trust=trust, bindings=bindings)
+    reread.path = out
+    return reread
 
 
 def into_family(model: Model, family: str) -> Model:

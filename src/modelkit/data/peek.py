@@ -25,5 +25,6 @@ def first_rows(path: Path, count: int) -> dict[str, Array]:
         raise ModelkitError(
             f"{path} can't be read as arrays ({error}).", "Give an .npz or .npy without pickled objects."
         ) from None
-    rows = {name: np.array(array[:count]) for name, array in arrays.items() if array.ndim}
+    # uint8 is raw images: their scale and layout are not yet the model's.
+    rows = {name: np.array(array[:count]) for name, array in arrays.items() if array.ndim and array.dtype != np.uint8}
     return {name: array.astype(np.float32) if array.dtype == np.float64 else array for name, array in rows.items()}

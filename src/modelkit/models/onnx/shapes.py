@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import onnx
 
 from modelkit.core.errors import InputWarning, ModelkitError
+from modelkit.core.forms import Array
 from modelkit.core.graph import Input, Shape
 
 from .program import Program
@@ -80,7 +81,7 @@ def _dtype_name(code: int) -> str:
 
 def fitting(program: Program, example: Mapping[str, Array]) -> Bindings:
     """Bindings from sample arrays, for those inputs whose name, rank and fixed sizes they fit: calibration data may be raw."""
-    found = {}
+    found: dict[str, tuple[str, tuple[int, ...]]] = {}
     for value in program.structure.graph.input:
         array = example.get(value.name)
         spec = _input(value, None)
