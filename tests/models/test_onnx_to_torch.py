@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from modelkit.core.errors import InputWarning, ModelkitError
 from modelkit.models.onnx_to_torch import program_from_onnx
 from tests.architectures import ARCHITECTURES
-from tests.models.onnx_operator_cases import Case, all_cases
+from tests.models.onnx_operators import Case, all_cases
 from tests.odd_onnx import CANNOT_RUN, ODD, write
 from tests.zoo_cache import ZooCache
 
@@ -51,7 +51,8 @@ def difference(actual: np.ndarray, expected: np.ndarray) -> str | None:
     if actual.dtype != expected.dtype or actual.shape != expected.shape:
         return f"{actual.dtype} {actual.shape} instead of {expected.dtype} {expected.shape}"
     a, e = actual.astype(np.float64), expected.astype(np.float64)
-    if np.allclose(a, e, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
+    finite = np.abs(e[np.isfinite(e)])
+    if np.allclose(a, e, rtol=TOLERANCE, atol=TOLERANCE * max(1.0, finite.max(initial=0.0)), equal_nan=True):
         return None
     return f"off by {np.nanmax(np.abs(a - e))}"
 
@@ -80,7 +81,9 @@ def case_groups() -> list[list[Case]]:
     return [group[start : start + 40] for group in groups for start in range(0, len(group), 40)]
 
 
-@pytest.mark.parametrize("cases", case_groups(), ids=lambda cases: f"{cases[0].operator}-to-{cases[-1].operator}-{cases[0].opset}")
+@pytest.mark.parametrize(
+    "cases", case_groups(), ids=lambda cases: f"{cases[0].operator}-to-{cases[-1].operator}-{cases[0].opset}"
+)
 def test_operators_give_what_onnxruntime_gives(cases: list[Case]) -> None:
     model, arrays, owners = merged(cases)
     with warnings.catch_warnings():
@@ -103,8 +106,7 @@ def test_networks_round_trip_at_other_batch_sizes(name: str, zoo: ZooCache) -> N
         batches.append({key: value.numpy() for key, value in ARCHITECTURES[name].example(5).items()})
     for batch in batches:
         for actual, expected in zip(program_outputs(program, batch), onnxruntime_outputs(path, batch), strict=True):
-            scale = max(1.0, float(np.abs(expected).max()))
-            assert difference(actual / scale, expected / np.float32(scale)) is None
+            assert difference(actual, expected) is None
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -127,7 +129,9 @@ def test_odd_models(name: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
 
 
-def model_of(nodes: list[onnx.NodeProto], inputs: dict[str, list[int | str] | None], outputs: list[str], **constants: np.ndarray) -> onnx.ModelProto:
+def model_of(
+    nodes: list[onnx.NodeProto], inputs: dict[str, list[int | str] | None], outputs: list[str], **constants: np.ndarray
+) -> onnx.ModelProto:
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()]
     initializers = [numpy_helper.from_array(array, name.replace("__", ".")) for name, array in constants.items()]
     graph = helper.make_graph(nodes, "g", values, [onnx.ValueInfoProto(name=name) for name in outputs], initializers)
@@ -139,7 +143,7 @@ def floats(*shape: int) -> np.ndarray:
 
 
 def test_saved_programs_load_where_only_torch_is_imported(zoo: ZooCache, tmp_path: Path) -> None:
-    sources = {name: (onnx.load(zoo.onnx(name)), zoo.arrays(name)[0]) for name in ("resnet", "llama", "lstm_speech", "dlrm")}
+    sources = {name: (onnx.load(zoo.onnx(name)), zoo.arrays(name)[0]) for name in ("lstm_speech", "dlrm")}
     sources |= {name: ODD[name]() for name in ("qdq", "qdq_int4_blocks", "dynamic_int8", "matmul_nbits")}
     for name, (model, arrays) in sources.items():
         torch.export.save(program_from_onnx(model, tmp_path, arrays), tmp_path / f"{name}.pt2")
@@ -211,7 +215,9 @@ def test_shapes_computed_in_the_graph_stay_open() -> None:
         helper.make_node("Add", ["x", "moved"], ["y"]),
     ]
     constants = {"zero": np.int64(0), "one": np.int64(1), "axis": np.array([0]), "axis1": np.array([1]), "minus": np.array([-1])}
-    model = model_of(nodes, {"x": ["N", "T", 4]}, ["flat", "y"], table=floats(4), **{k: np.asarray(v) for k, v in constants.items()})
+    model = model_of(
+        nodes, {"x": ["N", "T", 4]}, ["flat", "y"], table=floats(4), **{k: np.asarray(v) for k, v in constants.items()}
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error", InputWarning)
         program = program_from_onnx(model, Path())
@@ -229,7 +235,10 @@ def test_weights_keep_their_bits() -> None:
     }
     nodes, outputs = [], []
     for name in quantised:
-        nodes += [helper.make_node("DequantizeLinear", [name, "s"], [f"{name}d"]), helper.make_node("MatMul", ["x", f"{name}d"], [f"y{name}"])]
+        nodes += [
+            helper.make_node("DequantizeLinear", [name, "s"], [f"{name}d"]),
+            helper.make_node("MatMul", ["x", f"{name}d"], [f"y{name}"]),
+        ]
         outputs.append(f"y{name}")
     model = model_of(nodes, {"x": ["N", 4]}, outputs, s=np.float32(0.1))
     model.graph.initializer.extend(quantised.values())
@@ -241,12 +250,10 @@ def test_weights_keep_their_bits() -> None:
 
 
 def branching(condition: str) -> onnx.ModelProto:
-    value = helper.make_tensor_value_info("b", TensorProto.FLOAT, None)
     branches = {
         key: helper.make_graph([helper.make_node(operator, ["x"], [f"{key}_y"])], key, [], [onnx.ValueInfoProto(name=f"{key}_y")])
         for key, operator in (("then_branch", "Relu"), ("else_branch", "Neg"))
     }
-    assert value.name == "b"
     nodes = [
         helper.make_node("Shape", ["x"], ["s"]),
         helper.make_node("Gather", ["s", "zero"], ["n"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from modelkit.core.errors import ModelkitError
 
@@ -41,7 +42,7 @@ def _translate(node: Node, values: Sequence[Value]) -> list[Value]:
     if translation is None:
         raise node.refuse("it has no counterpart in modelkit's table")
     if translation.raw:
-        inputs = list(values)
+        inputs: list[Any] = list(values)
     else:
         inputs = [
             None if value is None else to_host(value) if position in translation.host else to_tensor(value)

@@ -16,7 +16,7 @@ from .values import tensor_of, torch_type
 
 @dataclass(frozen=True)
 class ModelInput:
-    """A graph input. `shape` has an int for a fixed size and a name (maybe "") for an open one; None if not even the rank is known."""
+    """A graph input. `shape` has an int for a fixed size and a name (maybe "") for an open one; None if the rank is unknown."""
 
     name: str
     dtype: torch.dtype
@@ -73,7 +73,7 @@ def example_tensors(inputs: list[ModelInput], example: Mapping[str, np.ndarray])
 
 
 def _open_sizes(inputs: list[ModelInput], example: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """A size for each name of an open dimension: the example's, else distinct ones (equal sizes would be taken to be the same)."""
+    """A size for each name of an open dimension: the example's, else distinct ones (equal ones would be taken to be the same)."""
     sizes: dict[str, int] = {}
     for given in inputs:
         for d, size in enumerate(given.shape or ()):

@@ -37,11 +37,12 @@ def program_from_onnx(
 ) -> torch.export.ExportedProgram:
     """Translate an ONNX model (opset 13 or later, external data relative to `base_dir`) to torch.
 
-    The program takes the ONNX inputs in order (positional arguments named after them) and returns the outputs as a tuple, a single one
-    bare. Every dimension the model leaves open stays dynamic where torch.export can keep it so (InputWarning names the others, which are
-    fixed at the size of `example`). `example` gives arrays by input name; missing ones are made up. Its parameters and buffers
-    carry the initializers' names: `program.graph_module.meta["onnx_names"]` maps ONNX initializer to parameter name, "onnx_inputs" input
-    name to argument, and "onnx_outputs" lists output names.
+    The program takes the ONNX inputs in order (positional arguments named after them) and returns the outputs as a tuple, a
+    single one bare. Every dimension the model leaves open stays dynamic where torch.export can keep it so (InputWarning names
+    the others, which are fixed at the size of `example`). `example` gives arrays by input name; missing ones are made up.
+    Parameters and buffers carry the initializers' names: `program.graph_module.meta["onnx_names"]` maps ONNX initializer to
+    parameter name, "onnx_inputs" input name to argument, and "onnx_outputs" lists output names. The weights of MatMul and Gemm
+    are stored (out, in), those of recurrent operators (named ..._torch_gates) in torch's order of gates.
 
     Raises ModelkitError naming the operator that has no counterpart in torch.
     """
@@ -58,7 +59,7 @@ def program_from_onnx(
     arguments = _arguments([given.name for given in inputs])
     module = OnnxModule(plan, [given.name for given in inputs], arguments).eval()
     program = _export(module, inputs, example or {})
-    _drop_unused_constants(program)
+    _clean(program)
     held = set(program.state_dict) | set(program.constants)
     names = {name: constant.fqn for part in plan.walk() for name, constant in part.constants.items() if constant.fqn in held}
     program.graph_module.meta["onnx_names"] = names
@@ -103,8 +104,8 @@ def _arguments(names: list[str]) -> list[str]:
 def _export(module: OnnxModule, inputs: list[ModelInput], example: Mapping[str, np.ndarray]) -> torch.export.ExportedProgram:
     """With all open dimensions dynamic; failing that only each input's first; failing that none."""
     tensors = example_tensors(inputs, example)
-    open_dims = [given.open_dimensions() for given in inputs]
-    attempts = [open_dims, [dims & {0} for dims in open_dims], [set() for _ in open_dims]]
+    open_dims: list[set[int]] = [given.open_dimensions() for given in inputs]
+    attempts: list[list[set[int]]] = [open_dims, [dims & {0} for dims in open_dims], [set() for _ in open_dims]]
     failure: Exception | None = None
     for position, dims in enumerate(attempts):
         if position and dims == attempts[position - 1]:
@@ -131,7 +132,7 @@ def _warn_of_fixed(program: torch.export.ExportedProgram, inputs: list[ModelInpu
     fixed = []
     for given, dims, name in zip(inputs, open_dims, program.graph_signature.user_inputs, strict=True):
         shape = by_name[str(name)].shape
-        fixed += [f"{given.name} dimension {d} at {shape[d]}" for d in sorted(dims) if isinstance(shape[d], int)]
+        fixed += [f"{given.name} dimension {d} at {shape[d]}" for d in sorted(dims) if _is_fixed(shape[d])]
     if fixed:
         sizes = ", ".join(fixed)
         warnings.warn(
@@ -141,10 +142,15 @@ def _warn_of_fixed(program: torch.export.ExportedProgram, inputs: list[ModelInpu
         )
 
 
-def _drop_unused_constants(program: torch.export.ExportedProgram) -> None:
-    """Remove parameters and buffers nothing reads (shapes and scalars that went into the graph as numbers)."""
+def _is_fixed(size: int | torch.SymInt) -> bool:
+    return isinstance(size, int) or size.node.maybe_as_int() is not None
+
+
+def _clean(program: torch.export.ExportedProgram) -> None:
+    """Remove parameters and buffers nothing reads (shapes and scalars that went into the graph as numbers), and traces of tracing."""
     graph, signature = program.graph, program.graph_signature
     for node in list(graph.nodes):
+        node.meta.pop("stack_trace", None)  # paths on this machine
         if node.target is torch.ops.aten._assert_tensor_metadata.default:  # what a cast leaves behind for modes of tracing
             graph.erase_node(node)
     graph.eliminate_dead_code()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
@@ -11,7 +12,7 @@ from ..node import Node
 from ..registry import translates
 from ..values import Value, scalar_of, to_tensor
 
-_BINARY = {
+_BINARY: dict[str, Callable[..., torch.Tensor]] = {
     "Add": torch.add,
     "Sub": torch.sub,
     "Mul": torch.mul,
@@ -21,7 +22,7 @@ _BINARY = {
     "Greater": torch.gt,
     "GreaterOrEqual": torch.ge,
 }
-_LOGIC = {
+_LOGIC: dict[str, Callable[..., torch.Tensor]] = {
     "And": torch.logical_and,
     "Or": torch.logical_or,
     "Xor": torch.logical_xor,
@@ -47,8 +48,7 @@ def binary(node: Node, a: Value, b: Value) -> torch.Tensor:
     if scalar_of(a) is not None and scalar_of(b) is None and operator in _SWAPPED:
         a, b, operator = b, a, _SWAPPED[operator]
     left = to_tensor(a)
-    result: torch.Tensor = _BINARY[operator](left, _as_number(b, left))
-    return result
+    return _BINARY[operator](left, _as_number(b, left))
 
 
 @translates("Div", raw=True)
@@ -74,8 +74,7 @@ def pow_(node: Node, a: Value, b: Value) -> torch.Tensor:
 
 @translates(*_LOGIC)
 def logic(node: Node, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    result: torch.Tensor = _LOGIC[node.operator](a, b)
-    return result
+    return _LOGIC[node.operator](a, b)
 
 
 @translates("BitShift")

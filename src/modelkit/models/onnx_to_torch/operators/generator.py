@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import torch
@@ -40,8 +42,7 @@ def eye_like(node: Node, x: torch.Tensor) -> torch.Tensor:
 @translates("OneHot", raw=True)
 def one_hot(node: Node, indices: Value, depth: Value, values: Value) -> torch.Tensor:
     places, choices, axis = to_tensor(indices).to(torch.int64), to_tensor(values), node.integer("axis", -1)
-    count = to_host(depth).reshape(-1)[0]
-    count = int(count) if not isinstance(count, torch.SymInt) else count
+    count: Any = entries(to_host(depth))[0]
     axis = axis + places.ndim + 1 if axis < 0 else axis
     classes = torch.arange(count).reshape([-1 if d == axis else 1 for d in range(places.ndim + 1)])
     hit = torch.remainder(places, count).unsqueeze(axis) == classes

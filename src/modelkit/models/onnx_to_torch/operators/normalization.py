@@ -77,7 +77,7 @@ def local_response_norm(node: Node, x: Tensor) -> Tensor:
     size, alpha, beta, k = node.integer("size", 1), node.real("alpha", 1e-4), node.real("beta", 0.75), node.real("bias", 1.0)
     before, after = (size - 1) // 2, size // 2
     squares = F.pad(x.square(), [0, 0] * (x.ndim - 2) + [before, after])
-    total = sum(squares.narrow(1, i, x.shape[1]) for i in range(size))
+    total = torch.stack([squares.narrow(1, i, x.shape[1]) for i in range(size)]).sum(0)
     return x / torch.pow(total * (alpha / size) + k, beta)
 
 

@@ -63,7 +63,14 @@ def _run(
     if kernel is None or peephole is not None or not _all_full(lengths, inputs.shape[0]):
         full = _all_full(lengths, inputs.shape[0])
         y, *final = run_steps(
-            node, inputs, w, r, b, None if full else to_tensor(lengths), initial, None if peephole is None else to_tensor(peephole)
+            node,
+            inputs,
+            w,
+            r,
+            b,
+            None if full else to_tensor(lengths),
+            initial,
+            None if peephole is None else to_tensor(peephole),
         )
     else:
         y, *final = _by_torch(node, kernel, inputs, w, r, b, initial)
@@ -73,7 +80,13 @@ def _run(
 
 
 def _by_torch(
-    node: Node, kernel: Any, x: torch.Tensor, w: torch.Tensor, r: torch.Tensor, b: torch.Tensor | None, initial: list[torch.Tensor]
+    node: Node,
+    kernel: Any,
+    x: torch.Tensor,
+    w: torch.Tensor,
+    r: torch.Tensor,
+    b: torch.Tensor | None,
+    initial: list[torch.Tensor],
 ) -> tuple[torch.Tensor, ...]:
     directions, hidden = r.shape[0], r.shape[2]
     parameters: list[torch.Tensor] = []

@@ -172,4 +172,4 @@ def col_to_im(node: Node, x: torch.Tensor, image: np.ndarray, block: np.ndarray)
     if spatial != 2 or pads[:2] != pads[2:]:
         raise node.refuse("other than over two dimensions with equal padding")
     dilations, strides = node.integers("dilations") or [1, 1], node.integers("strides") or [1, 1]
-    return F.fold(x, entries(image), entries(block), dilations, pads[:2], strides)
+    return F.fold(x, tuple(entries(image)), tuple(entries(block)), tuple(dilations), tuple(pads[:2]), tuple(strides))
