@@ -17,11 +17,9 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from sample_models.datasets import Images
     from sample_models.training import Augmentation, Recipe
 
@@ -83,7 +81,7 @@ def write_large_images(data: Path) -> Images:
     return datasets.Images(networks.mirrored(test.x[few], 224), test.y[few])
 
 
-def _savez(path: Path, **arrays: np.ndarray) -> None:
+def _savez(path: Path, **arrays: Any) -> None:
     import numpy as np
 
     unfinished = path.with_name("unfinished.npz")
