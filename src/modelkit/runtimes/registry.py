@@ -1,4 +1,4 @@
-"""The runtimes by name: the built-in ones, and those that installed packages add in the entry point group `modelkit.runtimes`.
+"""The runtimes by name: those of the entry point group `modelkit.runtimes`, ours among them.
 
 An entry point names a class that follows `modelkit.runtimes.runtime.Runtime`. It is imported only when it is asked for, so
 that a broken plugin breaks nothing else.
@@ -14,21 +14,15 @@ from modelkit.core.errors import ModelkitError
 from .runtime import Runtime
 
 GROUP = "modelkit.runtimes"
-BUILT_IN = {
-    "onnxruntime": "modelkit.runtimes.onnxruntime:OnnxRuntime",
-    "torch": "modelkit.runtimes.torch:Torch",
-    "compile": "modelkit.runtimes.compile:TorchCompile",
-}
 
 
 def runtime_names() -> list[str]:
-    """The built-in runtimes, then the plugins by name."""
-    return [*BUILT_IN, *sorted({point.name for point in entry_points(group=GROUP)} - set(BUILT_IN))]
+    return sorted({point.name for point in entry_points(group=GROUP)})
 
 
 def find_runtime(name: str) -> Runtime:
     """Raises ModelkitError for a name that nobody registered, or a plugin that can't be imported."""
-    target = BUILT_IN.get(name) or next((point.value for point in entry_points(group=GROUP) if point.name == name), None)
+    target = next((point.value for point in entry_points(group=GROUP) if point.name == name), None)
     if target is None:
         raise ModelkitError(f"There is no runtime {name!r}.", f"Use one of: auto, {', '.join(runtime_names())}.")
     module, _, attribute = target.partition(":")

@@ -1,4 +1,4 @@
-"""The metrics by name: the built-in ones, those of the entry point group `modelkit.metrics`, and `module:function`.
+"""The metrics by name: those of the entry point group `modelkit.metrics`, ours among them, and `module:function`.
 
 An entry point names a class that follows `modelkit.bench.metrics.metric.Metric`. A function takes the outputs (a list of
 arrays) and the labels (an array, or None) of a batch and gives one number per sample; their mean is the figure.
@@ -19,17 +19,6 @@ from modelkit.core.forms import Array
 from .metric import Average, Evaluated, Metric, Needs
 
 GROUP = "modelkit.metrics"
-BUILT_IN = {
-    "accuracy": "modelkit.bench.metrics.classification:Accuracy",
-    "top5": "modelkit.bench.metrics.classification:Top5",
-    "agreement": "modelkit.bench.metrics.classification:Agreement",
-    "mse": "modelkit.bench.metrics.distance:MeanSquaredError",
-    "cosine": "modelkit.bench.metrics.distance:Cosine",
-    "sqnr": "modelkit.bench.metrics.distance:SignalToNoise",
-    "kl": "modelkit.bench.metrics.distance:Divergence",
-    "perplexity": "modelkit.bench.metrics.language:Perplexity",
-    "spearman": "modelkit.bench.metrics.ranking:Spearman",
-}
 
 
 class FunctionMetric(Average):
@@ -50,13 +39,12 @@ class FunctionMetric(Average):
 
 
 def metric_names() -> list[str]:
-    """The built-in metrics, then the plugins by name."""
-    return [*BUILT_IN, *sorted({point.name for point in entry_points(group=GROUP)} - set(BUILT_IN))]
+    return sorted({point.name for point in entry_points(group=GROUP)})
 
 
 def find_metric(name: str) -> Metric:
     """Raises ModelkitError for a name that nobody registered, or something that can't be imported."""
-    target = BUILT_IN.get(name) or next((point.value for point in entry_points(group=GROUP) if point.name == name), None)
+    target = next((point.value for point in entry_points(group=GROUP) if point.name == name), None)
     own = target is None and ":" in name
     target = target or (name if own else None)
     if target is None:
