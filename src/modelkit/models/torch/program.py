@@ -51,6 +51,9 @@ class Program:
         mapping: dict[fx.Node, fx.Node] = {}
         output = graph.graph_copy(self.graph, mapping)
         graph.output(output).meta = dict(self.output_node().meta)
+        for node, copied in mapping.items():
+            if copied.name != node.name:  # fx renames what is called like a Python builtin, such as "input".
+                copied.name = node.name
         outputs = [copy.deepcopy(spec) for spec in self.outputs]
         return Program(self.source, graph, dict(self.inputs), outputs, dict(self.tensors), self.fake)
 
