@@ -59,6 +59,20 @@ def test_external_data_from_another_working_directory(external: Path, tmp_path: 
     assert relative_error(outputs(OnnxModel.open(elsewhere / "quantised.onnx"), X), outputs(model, X)) == 0
 
 
+def test_linked_files_and_files_replaced_since(external: Path, tmp_path: Path) -> None:
+    links = tmp_path / "links"
+    links.mkdir()
+    for file in external.parent.iterdir():
+        (links / file.name).symlink_to(file)
+    model = OnnxModel.open(links / external.name)
+    expected = outputs(model, X)
+    assert relative_error(expected, outputs_of_file(external, X)) < 1e-6
+    data = external.with_name("m.onnx.data")
+    data.rename(external.with_name("old"))
+    data.write_bytes(bytes(data.with_name("old").stat().st_size))
+    assert relative_error(outputs(model, X), expected) == 0, "what was opened counts, not what stands there now"
+
+
 def test_weights_stay_in_the_mapped_file(external: Path) -> None:
     model = OnnxModel.open(external)
     weight = model.parameter("b", "weight")

@@ -14,7 +14,8 @@ from modelkit.core.forms import Array
 from . import wire
 from .old_opsets import OLDEST_OPSET, converted
 from .program import Program, in_order, leading_to, subgraphs
-from .tensors import Tensor, stored_bytes
+from .tensors import Place, Tensor, stored_bytes
+from .wire import Initializer
 
 _STANDARD = ("", "ai.onnx")
 _KNOWN_DOMAINS = (
@@ -50,26 +51,25 @@ def from_proto(model: onnx.ModelProto, path: Path, base_dir: Path) -> Program:
     """The same for a model in memory. `path` is what messages call it; external data is looked for in `base_dir`."""
     structure = onnx.ModelProto()
     structure.CopyFrom(model)
-    initializers = [(proto, None) for proto in model.graph.initializer]
+    initializers = [Initializer(proto) for proto in model.graph.initializer]
     structure.graph.ClearField("initializer")
     return _program(structure, initializers, path, base_dir)
 
 
-def _program(
-    model: onnx.ModelProto, initializers: Iterable[tuple[onnx.TensorProto, Array | None]], path: Path, base: Path
-) -> Program:
+def _program(model: onnx.ModelProto, initializers: Iterable[Initializer], path: Path, base: Path) -> Program:
     if not model.opset_import or not (model.graph.node or model.graph.output):
         raise ModelkitError(f"{path} is not an ONNX model.", "Give a file written by an ONNX exporter.")
     _check_text(model, path)
     tensors: dict[str, Tensor] = {}
     data_files: dict[Path, None] = {}
-    for proto, raw in initializers:
+    for initializer in initializers:
+        proto = initializer.header
         if proto.data_location == onnx.TensorProto.EXTERNAL:
             data_files[base / _location(proto, path)] = None
         if proto.data_type == onnx.TensorProto.STRING:
             model.graph.initializer.append(proto)
         else:
-            tensors[proto.name] = _tensor(proto, raw, path, base)
+            tensors[proto.name] = _tensor(initializer, path, base)
     _refuse_unknown_operators(model, path)
     if model.functions:
         from onnx.inliner import inline_local_functions  # not part of what `import onnx` brings
@@ -97,23 +97,25 @@ def _program(
     return Program(structure, tuple(_named(nodes)), tensors, frozenset(opaque), tuple(data_files))
 
 
-def _tensor(proto: onnx.TensorProto, raw: Array | None, path: Path, base: Path) -> Tensor:
+def _tensor(initializer: Initializer, path: Path, base: Path) -> Tensor:
+    proto, raw, place = initializer.header, initializer.raw, None
     shape = tuple(proto.dims)
     if proto.data_location == onnx.TensorProto.EXTERNAL:
-        raw = _external(proto, path, base)
+        raw, place = _external(proto, path, base)
     elif raw is None:
-        tensor = Tensor.from_proto(proto)
-        raw = tensor.raw
+        raw = Tensor.from_proto(proto).raw
+    else:
+        place = Place.at(path, initializer.offset)
     if raw.nbytes != stored_bytes(proto.data_type, shape):
         raise ModelkitError(
             f"{path} is broken: its tensor {proto.name!r} has {raw.nbytes} bytes where its shape {list(shape)} needs"
             f" {stored_bytes(proto.data_type, shape)}.",
             "Export or download the model again.",
         )
-    return Tensor(proto.data_type, shape, raw)
+    return Tensor(proto.data_type, shape, raw, place)
 
 
-def _external(proto: onnx.TensorProto, path: Path, base: Path) -> Array:
+def _external(proto: onnx.TensorProto, path: Path, base: Path) -> tuple[Array, Place | None]:
     entries = {entry.key: entry.value for entry in proto.external_data}
     file = base / _location(proto, path)
     if not file.is_file():
@@ -125,8 +127,8 @@ def _external(proto: onnx.TensorProto, path: Path, base: Path) -> Array:
             f"{file} is too short for the tensor {proto.name!r} of {path}.", "Copy or export the model's data again."
         )
     if length == 0:
-        return np.empty(0, np.uint8)
-    return np.asarray(np.memmap(file, np.uint8, "r", offset, (length,)))
+        return np.empty(0, np.uint8), None
+    return np.asarray(np.memmap(file, np.uint8, "r", offset, (length,))), Place.at(file, offset)
 
 
 def _location(proto: onnx.TensorProto, path: Path) -> str:

@@ -9,7 +9,7 @@ import onnx
 
 from . import wire
 from .program import Program
-from .tensors import Tensor
+from .tensors import Tensor, forget
 
 _INSIDE_LIMIT = 1_800_000_000  # protobuf messages end at 2 GB
 _INLINE_BYTES = 1024
@@ -28,6 +28,7 @@ def save(program: Program, path: Path, external: bool) -> None:
         _write_data(structure, {name: tensor for name, tensor in program.tensors.items() if name not in inside}, data)
     with path.open("wb") as file:
         wire.write(file, structure, inside)
+    forget(tensor.raw for tensor in program.tensors.values())
 
 
 def _write_data(structure: onnx.ModelProto, tensors: dict[str, Tensor], data: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -12,14 +13,15 @@ from modelkit.core.forms import Array
 from modelkit.core.model import Feeds
 
 from .program import Program
-from .tensors import Tensor, forget
+from .tensors import Tensor
 
 # Smaller tensors stay in the model's bytes: shape inference reads their values, and a view each would be a waste.
 _INLINE_BYTES = 1024
 
 
 class Session:
-    """A program made ready to run. The big tensors are handed to the runtime where they lie, not copied into a message."""
+    """A program made ready to run. Its big tensors are not copied into a message: the runtime reads them from the file that they
+    lie in, or is given the arrays. (A model of 400 MB then takes 410 MB; as one message it takes 1000.)"""
 
     def __init__(self, program: Program, outputs: Sequence[str], optimise: bool = True) -> None:
         import onnxruntime as ort
@@ -29,12 +31,13 @@ class Session:
         options.log_severity_level = 4
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        model, outside = _message(program, outputs)
-        self._held = [np.require(tensor.array(), requirements=("C", "A")) for tensor in outside.values()]
-        forget(tensor.raw for tensor in outside.values())
+        model, given, folder = _message(program, outputs)
+        self._held = [np.require(tensor.array(), requirements=("C", "A")) for tensor in given.values()]
         values = [ort.OrtValue.ortvalue_from_numpy(array) for array in self._held]
         if values:
-            options.add_external_initializers(list(outside), values)
+            options.add_external_initializers(list(given), values)
+        if folder:
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
         try:
             self._session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's exceptions share no base class of their own
@@ -76,26 +79,37 @@ def run_nodes(
     return [values[name] for name in outputs]
 
 
-def _message(program: Program, outputs: Sequence[str]) -> tuple[onnx.ModelProto, dict[str, Tensor]]:
-    """The program with these outputs as a message, and the tensors that the message only announces."""
+def _message(program: Program, outputs: Sequence[str]) -> tuple[onnx.ModelProto, dict[str, Tensor], str]:
+    """The program with these outputs as a message; the tensors that must be given beside it; and the folder where it says that
+    the others lie."""
     model = onnx.ModelProto()
     model.CopyFrom(program.structure)
     model.graph.node.extend(program.nodes)
     declared = {value.name: value for value in program.structure.graph.output}
     model.graph.ClearField("output")
     model.graph.output.extend(declared.get(name, onnx.ValueInfoProto(name=name)) for name in outputs)
-    outside = {}
+    given = {}
+    folder = _common_folder(program.tensors.values())
     for name, tensor in program.tensors.items():
         if tensor.nbytes < _INLINE_BYTES or tensor.dtype.name not in _NUMPY_NATIVE:
             model.graph.initializer.append(tensor.proto(name))
+            continue
+        header = tensor.header(name)
+        header.data_location = onnx.TensorProto.EXTERNAL
+        location, offset = "memory", 0
+        if folder and tensor.place and tensor.place.unchanged:
+            location, offset = os.path.relpath(tensor.place.file, folder), tensor.place.offset
         else:
-            header = tensor.header(name)
-            header.data_location = onnx.TensorProto.EXTERNAL
-            header.external_data.add(key="location", value="memory")
-            header.external_data.add(key="length", value=str(tensor.nbytes))
-            model.graph.initializer.append(header)
-            outside[name] = tensor
-    return model, outside
+            given[name] = tensor
+        for key, value in (("location", location), ("offset", str(offset)), ("length", str(tensor.nbytes))):
+            header.external_data.add(key=key, value=value)
+        model.graph.initializer.append(header)
+    return model, given, folder
+
+
+def _common_folder(tensors: Iterable[Tensor]) -> str:
+    folders = {str(tensor.place.file.parent) for tensor in tensors if tensor.place}
+    return os.path.commonpath(folders) if folders else ""
 
 
 _NUMPY_NATIVE = frozenset(

@@ -6,6 +6,7 @@ import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,41 @@ PACKED_BITS = {
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a tensor's bytes lie: an absolute path, an offset, and what the file was like then."""
+
+    file: Path
+    offset: int
+    state: tuple[int, ...]
+
+    @classmethod
+    def at(cls, file: Path, offset: int) -> Place:
+        return cls(file.resolve(), offset, _state(file))  # a link may point outside of the folder that runtimes allow
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the file is still the one that was mapped."""
+        try:
+            return _state(self.file) == self.state
+        except OSError:
+            return False
+
+
+def _state(file: Path) -> tuple[int, ...]:
+    found = file.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@dataclass(frozen=True)
 class Tensor:
-    """One constant: its ONNX element type, its shape, and its bytes in ONNX's little-endian raw layout (a flat uint8 array)."""
+    """One constant: its ONNX element type, its shape, and its bytes in ONNX's little-endian raw layout (a flat uint8 array).
+
+    `place`: where in a file they were found."""
 
     data_type: int
     shape: tuple[int, ...]
     raw: Array
+    place: Place | None = None
 
     @classmethod
     def of(cls, array: Array) -> Tensor:

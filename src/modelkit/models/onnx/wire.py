@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import onnx
@@ -24,17 +24,25 @@ MODEL_GRAPH, GRAPH_INITIALIZER, TENSOR_RAW_DATA = 7, 5, 9
 _LENGTH_DELIMITED = 2
 
 
+class Initializer(NamedTuple):
+    """`header` says everything but the data; `raw` is the data, a view of the mapped file, and `offset` where it lies there. None
+    where the data lies elsewhere: in another field of the header, or in an external file."""
+
+    header: onnx.TensorProto
+    raw: Array | None = None
+    offset: int = 0
+
+
 class WireError(ValueError):
     """The bytes are not a whole protobuf message."""
 
 
-def read(path: Path) -> tuple[onnx.ModelProto, list[tuple[onnx.TensorProto, Array | None]]]:
-    """The model without its main graph's initializers, and those: each with its raw data as a view of the memory-mapped file
-    (None where the data lies elsewhere: in another field, or in an external file). Raises WireError."""
+def read(path: Path) -> tuple[onnx.ModelProto, list[Initializer]]:
+    """The model without its main graph's initializers, and those. Raises WireError."""
     raw = np.memmap(path, np.uint8, "r")
     view = raw.data
     model_parts, graph_parts = [], []
-    initializers: list[tuple[onnx.TensorProto, Array | None]] = []
+    initializers: list[Initializer] = []
     try:
         for field, tag, start, end in _fields(view, 0, len(view)):
             if field != MODEL_GRAPH:
@@ -52,14 +60,14 @@ def read(path: Path) -> tuple[onnx.ModelProto, list[tuple[onnx.TensorProto, Arra
     return model, initializers
 
 
-def _initializer(view: memoryview, raw: Array, start: int, end: int) -> tuple[onnx.TensorProto, Array | None]:
-    header, data = [], None
+def _initializer(view: memoryview, raw: Array, start: int, end: int) -> Initializer:
+    header, data, offset = [], None, 0
     for field, tag, value, stop in _fields(view, start, end):
         if field == TENSOR_RAW_DATA:
-            data = np.asarray(raw[value:stop])
+            data, offset = np.asarray(raw[value:stop]), value
         else:
             header.append(bytes(view[tag:stop]))
-    return onnx.TensorProto.FromString(b"".join(header)), data
+    return Initializer(onnx.TensorProto.FromString(b"".join(header)), data, offset)
 
 
 def _fields(view: memoryview, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
