@@ -303,3 +303,17 @@ def test_a_size_that_must_be_fixed_is_named() -> None:
     model = model_of(nodes, {"x": ["N", 6]}, ["y"], shape=np.array([4, 3]))
     with pytest.warns(InputWarning, match="x dimension 0 at 2"):
         program_from_onnx(model, Path())
+
+
+def test_sizes_that_must_be_known_are_asked_for() -> None:
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    model = model_of(nodes, {"x": ["N", "T"]}, ["y"], shape=np.array([7, 3]))
+    with pytest.raises(ModelkitError, match="Reshape.*--input x"):
+        program_from_onnx(model, Path())
+    assert program_outputs(program_from_onnx(model, Path(), {"x": floats(3, 7)}), {"x": floats(3, 7)})[0].shape == (7, 3)
+
+
+def test_an_example_of_one_sample_leaves_the_batch_open() -> None:
+    model = model_of([helper.make_node("Relu", ["x"], ["y"])], {"x": ["N", 4]}, ["y"])
+    program = program_from_onnx(model, Path(), {"x": floats(1, 4)})
+    assert program_outputs(program, {"x": floats(5, 4)})[0].shape == (5, 4)

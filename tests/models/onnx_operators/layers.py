@@ -241,7 +241,7 @@ def quantization() -> Iterator[Case]:
     weight = (C(s8(4, 3, 3, 3)), C(f(4, low=0.01, high=0.02)), C(s8(4) * 0))
     yield c("QLinearConv", u8(2, 3, 6, 6), *scale, *weight, S(0.3), S(128, np.uint8), bias, pads=[1, 1, 1, 1])
     for operator in ("QLinearAdd", "QLinearMul"):
-        yield c(operator, u8(3, 4), *scale, u8(3, 4), S(0.03), S(100, np.uint8), S(0.06), S(110, np.uint8), domain=MS)
+        yield c(operator, u8(3, 4), *scale, u8(3, 4), S(0.0313), S(100, np.uint8), S(0.0617), S(110, np.uint8), domain=MS)
     yield c("QLinearSigmoid", u8(3, 4), *scale, S(1 / 256), S(0, np.uint8), domain=MS)
     yield c("QLinearGlobalAveragePool", u8(2, 3, 4, 4), *scale, *scale, domain=MS, channels_last=0)
     yield c("QLinearConcat", *scale, u8(3, 4), S(0.03), S(100, np.uint8), u8(3, 2), *scale, domain=MS, axis=1)

@@ -45,11 +45,16 @@ def model_inputs(graph: onnx.GraphProto) -> list[ModelInput]:
     return inputs
 
 
-def example_tensors(inputs: list[ModelInput], example: Mapping[str, np.ndarray]) -> tuple[torch.Tensor, ...]:
-    """Tensors to trace with: the user's (an open size of 1 is doubled, since torch takes 1 to mean "always 1"), else zeros."""
+def example_tensors(
+    inputs: list[ModelInput], example: Mapping[str, np.ndarray], dynamic: list[set[int]]
+) -> tuple[torch.Tensor, ...]:
+    """Tensors to trace with, the user's or else zeros. `dynamic` are the dimensions to be kept open, input by input.
+
+    Such a dimension of size 1 is doubled, since torch takes 1 to mean "always 1". Raises ModelkitError for shapes that don't fit.
+    """
     sizes = _open_sizes(inputs, example)
     tensors = []
-    for given in inputs:
+    for given, dims in zip(inputs, dynamic, strict=True):
         array = example.get(given.name)
         if array is None:
             if given.shape is None:
@@ -65,11 +70,16 @@ def example_tensors(inputs: list[ModelInput], example: Mapping[str, np.ndarray])
                 f"The example for {given.name} has {tensor.ndim} dimensions, the model wants {len(given.shape)}.",
                 "Give arrays of the model's shape.",
             )
-        for d in sorted(given.open_dimensions()):
+        for d in sorted(dims):
             if tensor.shape[d] == 1:
                 tensor = tensor.repeat_interleave(2, dim=d)
         tensors.append(tensor)
     return tuple(tensors)
+
+
+def made_up(inputs: list[ModelInput], example: Mapping[str, np.ndarray]) -> list[str]:
+    """The inputs whose sizes had to be guessed."""
+    return [given.name for given in inputs if given.name not in example and given.open_dimensions()]
 
 
 def _open_sizes(inputs: list[ModelInput], example: Mapping[str, np.ndarray]) -> dict[str, int]:

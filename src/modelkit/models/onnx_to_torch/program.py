@@ -22,7 +22,7 @@ from torch.export.graph_signature import InputKind
 from modelkit.core.errors import InputWarning, ModelkitError
 
 from . import operators  # noqa: F401  (registers the translations)
-from .example_inputs import ModelInput, example_tensors, model_inputs
+from .example_inputs import ModelInput, example_tensors, made_up, model_inputs
 from .linear_layers import fuse_linear_layers
 from .module import OnnxModule
 from .plan import Names, Plan, read_plan, refuse_unknown
@@ -103,13 +103,13 @@ def _arguments(names: list[str]) -> list[str]:
 
 def _export(module: OnnxModule, inputs: list[ModelInput], example: Mapping[str, np.ndarray]) -> torch.export.ExportedProgram:
     """With all open dimensions dynamic; failing that only each input's first; failing that none."""
-    tensors = example_tensors(inputs, example)
     open_dims: list[set[int]] = [given.open_dimensions() for given in inputs]
     attempts: list[list[set[int]]] = [open_dims, [dims & {0} for dims in open_dims], [set() for _ in open_dims]]
     failure: Exception | None = None
     for position, dims in enumerate(attempts):
         if position and dims == attempts[position - 1]:
             continue
+        tensors = example_tensors(inputs, example, dims)
         shapes = tuple({d: torch.export.Dim.AUTO for d in sorted(chosen)} for chosen in dims)
         try:
             with torch.no_grad(), symbolic_recurrent_lengths():
@@ -119,12 +119,23 @@ def _export(module: OnnxModule, inputs: list[ModelInput], example: Mapping[str, 
             continue
         _warn_of_fixed(program, inputs, open_dims)
         return program
+    guessed = made_up(inputs, example)
+    what = (
+        failure.what
+        if isinstance(failure, ModelkitError)
+        else f"torch.export can't trace the translated model: {_first_line(failure)}"
+    )
+    if guessed:
+        raise ModelkitError(
+            what, f"If the model only takes some sizes, name them: --input {guessed[0]}:DTYPE[SHAPE]."
+        ) from failure
     if isinstance(failure, ModelkitError):
         raise failure
-    raise ModelkitError(
-        f"torch.export can't trace the translated model: {str(failure).strip().splitlines()[0] if str(failure) else failure!r}.",
-        "Give example inputs of the right shapes, or keep the ONNX format.",
-    ) from failure
+    raise ModelkitError(what, "Keep the ONNX format.") from failure
+
+
+def _first_line(error: Exception | None) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0].rstrip(".") + "."
 
 
 def _warn_of_fixed(program: torch.export.ExportedProgram, inputs: list[ModelInput], open_dims: list[set[int]]) -> None:
@@ -147,7 +158,7 @@ def _is_fixed(size: int | torch.SymInt) -> bool:
 
 
 def _clean(program: torch.export.ExportedProgram) -> None:
-    """Remove parameters and buffers nothing reads (shapes and scalars that went into the graph as numbers), and traces of tracing."""
+    """Remove parameters and buffers nothing reads (shapes and scalars that went into the graph as numbers), and stack traces."""
     graph, signature = program.graph, program.graph_signature
     for node in list(graph.nodes):
         node.meta.pop("stack_trace", None)  # paths on this machine
