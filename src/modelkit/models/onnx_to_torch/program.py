@@ -115,23 +115,20 @@ def _export(module: OnnxModule, inputs: list[ModelInput], example: Mapping[str, 
             with torch.no_grad(), symbolic_recurrent_lengths():
                 program = torch.export.export(module, tensors, dynamic_shapes=shapes, strict=False)
         except Exception as error:
+            if isinstance(error, ModelkitError) and error.__cause__ is None:
+                raise  # an operator refused; other sizes would not help
             failure = failure or error
             continue
         _warn_of_fixed(program, inputs, open_dims)
         return program
+    what = failure.what if isinstance(failure, ModelkitError) else f"torch.export can't trace the model: {_first_line(failure)}"
     guessed = made_up(inputs, example)
-    what = (
-        failure.what
-        if isinstance(failure, ModelkitError)
-        else f"torch.export can't trace the translated model: {_first_line(failure)}"
+    fix = (
+        f"If the model only takes some sizes, name them: --input {guessed[0]}:DTYPE[SHAPE]."
+        if guessed
+        else "Keep the ONNX format."
     )
-    if guessed:
-        raise ModelkitError(
-            what, f"If the model only takes some sizes, name them: --input {guessed[0]}:DTYPE[SHAPE]."
-        ) from failure
-    if isinstance(failure, ModelkitError):
-        raise failure
-    raise ModelkitError(what, "Keep the ONNX format.") from failure
+    raise ModelkitError(what, fix) from failure
 
 
 def _first_line(error: Exception | None) -> str:
