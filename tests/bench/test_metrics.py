@@ -124,7 +124,7 @@ def test_a_function_of_ones_own(tmp_path, monkeypatch):
 
 
 def test_unknown_and_broken_metrics_are_user_errors():
-    with pytest.raises(ModelkitError, match="accuracy, top5"):
+    with pytest.raises(ModelkitError, match="accuracy, agreement"):
         find_metric("acuracy")
     with pytest.raises(ModelkitError, match="can't be loaded"):
         find_metric("no_such_module:metric")
