@@ -13,7 +13,7 @@ from modelkit.core.forms import Array
 from modelkit.core.model import Feeds
 
 from .program import Program
-from .tensors import Tensor
+from .tensors import Tensor, forget
 
 # Smaller tensors stay in the model's bytes: shape inference reads their values, and a view each would be a waste.
 _INLINE_BYTES = 1024
@@ -36,6 +36,7 @@ class Session:
         values = [ort.OrtValue.ortvalue_from_numpy(array) for array in self._held]
         if values:
             options.add_external_initializers(list(given), values)
+        forget(tensor.raw for tensor in program.tensors.values() if tensor.place)  # the runtime has its own copy from here on
         if folder:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
         try:
