@@ -40,8 +40,9 @@ def lower(
         record = _place(program, nodes[name], argument, stored, kept, dense)
         if record:
             records.append(record)
+    nodes = program.nodes()
     for name, (grid, readers) in grids.items():
-        _insert_grid(program, program.nodes()[name], grid, readers, grid_operators)
+        _insert_grid(program, nodes[name], grid, readers, grid_operators)
     if not dense:
         _insert_dynamic_grids(program, forms)
     program.prune()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -116,10 +116,9 @@ class Program:
 
     def free_target(self, wanted: str) -> str:
         """`wanted`, or it with a number, so that it names neither another tensor nor a module that holds one."""
-        taken = {spec.target for spec in self.inputs.values() if spec.kind in OWNED}
-        prefixes = {name[:i] for name in taken if name for i, letter in enumerate(name) if letter == "."}
+        taken = {str(spec.target) for spec in self.inputs.values() if spec.kind in OWNED}
         name, count = wanted, 0
-        while name in taken or name in prefixes:
+        while name in taken or any(other.startswith(f"{name}.") for other in taken):
             count += 1
             name = f"{wanted}_{count}"
         return name
@@ -166,12 +165,12 @@ class Program:
                 persistent = spec.kind is InputKind.PARAMETER or (spec.kind is InputKind.BUFFER and spec.persistent)
                 (state if persistent else constants)[spec.target] = self.tensors[spec.target]
         source = self.source
-        calls = [copy.copy(entry) for entry in source.module_call_graph]
-        calls[0] = copy.copy(calls[0])
-        calls[0].signature = copy.deepcopy(calls[0].signature)
-        if calls[0].signature is not None:
-            calls[0].signature.inputs = [spec.arg for spec in specs if spec.kind is InputKind.USER_INPUT]
-            calls[0].signature.outputs = [spec.arg for spec in program.outputs if spec.kind is OutputKind.USER_OUTPUT]
+        calls = list(source.module_call_graph)
+        signature = calls[0].signature
+        if signature is not None:
+            arguments = [spec.arg for spec in specs if spec.kind is InputKind.USER_INPUT]
+            results = [spec.arg for spec in program.outputs if spec.kind is OutputKind.USER_OUTPUT]
+            calls[0] = replace(calls[0], signature=replace(signature, inputs=arguments, outputs=results))
         return ExportedProgram(
             root=source.graph_module, graph=program.graph, graph_signature=ExportGraphSignature(specs, program.outputs),
             state_dict=state,

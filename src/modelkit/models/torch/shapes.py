@@ -32,7 +32,7 @@ class Shapes:
                     continue
                 symbol = size.node.expr
                 if i == 0:
-                    self._names.setdefault(symbol, str(symbol) if "batch" in self._names.values() else "batch")
+                    self._names[symbol] = "batch"  # One sample of each input: they are of one size whatever the symbols say.
                     self._values[symbol] = 1
                 elif len(bound) == value.dim() and bound[i] > 0:
                     self._values[symbol] = bound[i]

@@ -60,10 +60,11 @@ def raise_forms(program: Program, text: str) -> tuple[StoredForms, dict[str, str
     forms: StoredForms = {}
     names: dict[str, str] = {}
     shared: dict[tuple[Any, ...], tuple[Quantized, fx.Node]] = {}
+    constants = Constants(program)
     for layer, records in (found if isinstance(found, dict) else {}).items():
         for record in records.values() if isinstance(records, dict) else ():
             try:
-                site, stored = _raise(program, record, shared)
+                site, stored = _raise(program, constants, record, shared)
             except (KeyError, TypeError, ValueError, AssertionError, AttributeError, IndexError, RuntimeError):
                 continue  # The note does not fit the program.
             forms[site] = stored
@@ -73,10 +74,9 @@ def raise_forms(program: Program, text: str) -> tuple[StoredForms, dict[str, str
 
 
 def _raise(
-    program: Program, record: dict[str, Any], shared: dict[tuple[Any, ...], tuple[Quantized, fx.Node]]
+    program: Program, constants: Constants, record: dict[str, Any], shared: dict[tuple[Any, ...], tuple[Quantized, fx.Node]]
 ) -> tuple[Site, Stored]:
     key = tuple(record[name] for name in ("codes", "scale", "zero_point", "axis"))
-    constants = Constants(program)
     node = program.nodes()[record["operator"]]
     argument, target = str(record["argument"]), str(record["target"])
     form = shared[key][0] if key in shared else read(record, program.tensors)
@@ -130,7 +130,9 @@ def raise_grids(program: Program) -> dict[str, tuple[Grid, frozenset[str] | None
         edge, grid = found
         readers = frozenset(user.name for user in node.users)
         program.replace_uses(node, edge)
-        program.prune()
+        while node is not edge and not node.users:  # The chain behind it that nothing reads now.
+            chain, node = node, node.args[0]
+            program.graph.erase_node(chain)
         everything = {user.name for user in edge.users} <= readers
         grids[edge.name] = grid, None if everything else readers
     return grids
