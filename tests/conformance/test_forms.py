@@ -31,11 +31,13 @@ def silent():
 
 
 def _cases():
+    cases = []
     for architecture in ARCHITECTURES:
         for form in FORMS:
             for family in ("onnx", "pt2"):
                 slow = architecture not in QUICK or (family == "pt2" and form not in ("int8", "int4-g32", "int3-g64"))
-                yield pytest.param(architecture, form, family, marks=pytest.mark.slow if slow else ())
+                cases.append(pytest.param(architecture, form, family, marks=pytest.mark.slow if slow else ()))
+    return cases
 
 
 @pytest.mark.parametrize(("architecture", "form", "family"), _cases())

@@ -13,15 +13,15 @@ from modelkit.core.graph import Graph, Node
 
 def node_macs(graph: Graph, node: Node) -> int | None:
     """Multiply-accumulates of one node; 0 for kinds that are not counted, None where a needed shape is unknown."""
-    if node.kind in ("linear", "conv", "recurrent"):
+    if node.kind == "recurrent":
+        # Every step of every sequence goes through all weights once, in whichever order time and batch lie.
+        sequence = graph.shape(node.inputs[0])
+        weights = sum(parameter.size for role, parameter in node.parameters.items() if role.startswith("weight"))
+        return prod(sequence[:-1]) * weights if sequence and weights else None
+    if node.kind in ("linear", "conv"):
         weight = node.parameters.get("weight")
         if weight is None:
             return None
-        if node.kind == "recurrent":
-            steps = node.attributes.get("steps")
-            return (
-                None if steps is None else int(steps) * sum(p.size for r, p in node.parameters.items() if r.startswith("weight"))
-            )
         # Each output of a linear or convolution takes weight.size / channels products; of a transposed one, each input does.
         transposed = bool(node.attributes.get("transposed"))
         shape = graph.shape(node.inputs[0] if transposed else node.outputs[0])
