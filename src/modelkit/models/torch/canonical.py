@@ -7,6 +7,7 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from .constants import Constants
+from .inlining import inline_regions
 from .program import Program, arguments
 
 aten = torch.ops.aten
@@ -17,6 +18,7 @@ def canonical(exported: ExportedProgram) -> Program:
     program = Program.of(exported)
     if not _without_mutation(program):
         program = Program.of(exported.run_decompositions({}))
+    inline_regions(program)
     _as_linear(program)
     program.prune()
     return program
