@@ -73,8 +73,11 @@ def publish(model: Model, out: Path, batch: Feeds, trust: bool = False) -> Model
                 "OUT was not written; report this with the model.",
             )
         # The model's own file goes last: until then what stood at OUT is found unchanged.
-        for file in sorted(Path(folder).iterdir(), key=lambda file: file == written):
+        files = sorted(Path(folder).iterdir(), key=lambda file: file == written)
+        for file in files:
             os.replace(file, out.parent / file.name)
+    if len(files) > 1:  # external data is found by the model file's place, which is another now
+        return open_model(out, trust=trust, bindings=bindings)
     reread.path = out
     return reread
 

@@ -168,3 +168,20 @@ def test_schemes(modelkit, model, calib):
     assert outcome.report["passes"][0]["options"] | {"bits": 4, "activations": "none"} == outcome.report["passes"][0]["options"]
     outcome = modelkit("quantize", model, "--scheme", "W8A8", "--calib", calib, "--no-measure", "--json")
     assert outcome.report["passes"][0]["options"]["activations"] == "static"
+
+
+def test_external_data_beside_the_input_and_from_another_folder(modelkit, model, calib, tmp_path, monkeypatch):
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    onnx.save(onnx.load(model), place / "w.onnx", save_as_external_data=True, location="w.onnx.data", size_threshold=0)
+    monkeypatch.chdir("/")
+    outcome = modelkit("quantize", place / "w.onnx", "--calib", calib, "--no-measure", "--json")
+    assert outcome.code == 0, outcome.err
+    out = place / "w-int8.onnx"
+    files = [path for path in place.iterdir() if path.name.startswith("w-int8")]
+    assert outcome.report["output"]["bytes"] == sum(path.stat().st_size for path in files)
+    assert outcome.report["inputs"][0]["bytes"] == (place / "w.onnx").stat().st_size + (place / "w.onnx.data").stat().st_size
+    x = np.load(calib)["x"]
+    assert distance(run(model, x), run(out, x)) < 0.05
+    again = modelkit("quantize", place / "w.onnx", "--calib", calib, "--no-measure", "--force", "--json")
+    assert again.code == 0 and distance(run(model, x), run(out, x)) < 0.05

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from modelkit.core.model import Feeds
+from modelkit.models.onnx.session import return_memory
 from modelkit.runtimes.onnxruntime import SessionRunner, create_session
 
 LEAST_RUNS = 3
@@ -46,4 +47,6 @@ def _decile_ms(model: bytes | Path, feeds: Feeds, threads: int, seconds: float) 
     end = time.perf_counter() + seconds
     while len(samples) < LEAST_RUNS or time.perf_counter() < end:
         samples.append(runner.timed(1, time.perf_counter_ns))
+    del session, runner
+    return_memory()
     return sorted(samples)[len(samples) // 10] / 1e6

@@ -70,10 +70,10 @@ def observe(
             yield values
     finally:
         del session
-        _return_memory()
+        return_memory()
 
 
-def _return_memory() -> None:
+def return_memory() -> None:
     """Give what the runtime has freed back to the system: glibc would keep it, several times the model's size."""
     import ctypes
 
