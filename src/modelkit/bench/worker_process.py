@@ -10,15 +10,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import psutil
 
 from modelkit.core.errors import ModelkitError
-
-SOURCE = Path(__file__).resolve().parents[2]
 
 
 class WorkerProcess:
@@ -30,7 +27,6 @@ class WorkerProcess:
     def __init__(self, subject: str, threads: int) -> None:
         self.subject = subject
         self._errors = tempfile.TemporaryFile()
-        path = os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "modelkit.bench.worker"],
             stdin=subprocess.PIPE,
@@ -38,7 +34,7 @@ class WorkerProcess:
             stderr=self._errors,
             text=True,
             encoding="utf-8",
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads), "PYTHONSAFEPATH": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONSAFEPATH": "1"},
             start_new_session=True,  # Ctrl-C goes to the parent alone, which then ends the workers
         )
 
