@@ -1,0 +1,166 @@
+"""Between the families: the same numbers, the same forms, on the same layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from modelkit.core.errors import SkippedWarning
+from modelkit.core.forms import DynamicGrid, Grid, Quantized
+from modelkit.core.model import EdgeGrid, Model, Preprocessing
+from modelkit.models.crossing import to_onnx, to_torch
+from modelkit.models.onnx.model import OnnxModel
+from modelkit.models.recovery import recovered
+from modelkit.models.torch.model import TorchModel
+from tests.models.torch.networks import Tied, conv_pt2, image, random_form, save_pt2
+from tests.zoo_cache import ZooCache
+
+ARCHITECTURES = ("mlp", "resnet", "vit", "gpt2", "lstm_speech")
+
+
+def outputs(model: Model, feeds: Any) -> list[np.ndarray]:
+    values = next(model.observe([feeds], []))
+    return [values[name] for name in model.graph.outputs]
+
+
+def agree(one: Model, other: Model, feeds: Any, tolerance: float = 1e-5) -> None:
+    for a, b in zip(outputs(one, feeds), outputs(other, feeds), strict=True):
+        assert np.abs(a - b).max() <= tolerance * np.abs(a).max()
+
+
+def forms(model: Model) -> dict[str, str]:
+    layers = (node for node in model.graph.layers() if not node.skip)
+    return {node.name: node.parameters["weight"].form for node in layers}
+
+
+def to_nearest(weight: np.ndarray, bits: int = 8) -> Quantized:
+    """Symmetric, per channel, within one bit less than there is (integer kernels of old processors saturate)."""
+    top = 2 ** (bits - 2) - 1
+    rows = weight.reshape(weight.shape[0], -1)
+    scale = (np.abs(rows).max(1, keepdims=True) / top).astype(np.float32)
+    return Quantized(np.rint(rows / scale).astype(np.int8).reshape(weight.shape), scale, bits)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_zoo_there_and_back(zoo: ZooCache, tmp_path: Path, name: str) -> None:
+    model = TorchModel.open(zoo.pt2(name))
+    feeds, expected = zoo.arrays(name)
+    for node in model.graph.layers():
+        if node.kind in ("linear", "conv") and not node.skip:
+            activation = DynamicGrid() if node.kind == "linear" else None
+            model.set_parameter(node.name, "weight", to_nearest(model.parameter(node.name, "weight")), activation)
+    crossed = to_onnx(model)
+    assert (crossed.format, crossed.family) == ("onnx", "onnx")
+    assert [str(entry) for entry in crossed.graph.inputs] == [str(entry) for entry in model.graph.inputs]
+    assert crossed.graph.outputs == model.graph.outputs
+    quantized = {layer: form for layer, form in forms(model).items() if form != "dense"}
+    assert sorted(form for form in forms(crossed).values() if form != "dense") == sorted(quantized.values())
+    agree(model, crossed, feeds)
+    back = to_torch(crossed)
+    agree(model, back, feeds)
+    assert sorted(form for form in forms(back).values() if form != "dense") == sorted(quantized.values())
+    crossed.save(tmp_path / "m.onnx")
+    onnx.checker.check_model(tmp_path / "m.onnx")
+    agree(crossed, to_torch(OnnxModel.open(tmp_path / "m.onnx")), feeds)
+
+
+def test_layer_names_are_the_same(zoo: ZooCache) -> None:
+    model = TorchModel.open(zoo.pt2("vit"))
+    names = [node.name for node in model.graph.layers()]
+    assert [node.name for node in to_onnx(model).graph.layers()] == names
+
+
+def test_static_grids_cross(tmp_path: Path) -> None:
+    model = TorchModel.open(conv_pt2(tmp_path / "m.pt2"))
+    for name in ("conv", "head"):
+        model.set_parameter(name, "weight", to_nearest(model.parameter(name, "weight")))
+    conv, head = model.graph.by_name["conv"], model.graph.by_name["head"]
+    feeds = image(2)
+    seen = next(model.observe([feeds], [head.inputs[0]]))[head.inputs[0]]
+    grids = {
+        "image": EdgeGrid(Grid.over(-3, 3)),
+        head.inputs[0]: EdgeGrid(Grid.over(0, float(seen.max()), signed=True), frozenset({"head"})),
+        model.graph.outputs[0]: EdgeGrid(Grid.over(-2, 2)),
+    }
+    model.quantize_edges(grids)
+    assert conv.inputs == ("image",)
+    crossed = to_onnx(model)
+    agree(model, crossed, feeds, 1e-4)
+    assert len(crossed._changes.grids) == 3
+    back = to_torch(crossed)
+    assert sorted(str(entry.grid) for entry in back.grids.values()) == sorted(str(entry.grid) for entry in grids.values())
+    agree(model, back, feeds, 1e-4)
+    crossed.save(tmp_path / "m.onnx")
+    types = [node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node]
+    assert types.count("QuantizeLinear") == 3
+    again = to_torch(OnnxModel.open(tmp_path / "m.onnx"))
+    assert len(again.grids) == 3 and set(forms(again).values()) == {"int8 per-channel"}
+    agree(model, again, feeds, 1e-4)
+
+
+def test_few_bits_cross(tmp_path: Path) -> None:
+    model = TorchModel.open(save_pt2(tmp_path / "m.pt2", nn.Sequential(nn.Linear(64, 8)), torch.randn(2, 64)))
+    name = next(node.name for node in model.graph.layers())
+    model.set_parameter(name, "weight", random_form((8, 64), 4, signed=False, asymmetric=True, group_size=32))
+    feeds = {model.graph.inputs[0].name: np.random.default_rng(0).standard_normal((3, 64)).astype(np.float32)}
+    crossed = to_onnx(model)
+    agree(model, crossed, feeds)
+    crossed.save(tmp_path / "m.onnx")
+    back = to_torch(OnnxModel.open(tmp_path / "m.onnx"))
+    agree(model, back, feeds)
+
+
+def test_tied_weights_cross(tmp_path: Path) -> None:
+    model = TorchModel.open(save_pt2(tmp_path / "m.pt2", Tied(), torch.randint(0, 11, (2, 5))))
+    table, hidden, last = (node.name for node in model.graph.layers())
+    model.set_parameter(last, "weight", to_nearest(model.parameter(last, "weight")))
+    feeds = {"tokens": np.arange(10).reshape(2, 5)}
+    crossed = to_onnx(model)
+    agree(model, crossed, feeds)
+    found = [node.parameters["weight"].form for node in crossed.graph.layers()]
+    assert found == ["dense", "dense", "int8 per-channel"]
+
+
+def test_provenance_crosses(tmp_path: Path) -> None:
+    model = TorchModel.open(conv_pt2(tmp_path / "m.pt2"))
+    model.provenance.history.append({"pass": "quantize.rtn"})
+    model.provenance.preprocessing = Preprocessing()
+    crossed = to_onnx(model)
+    assert (crossed.provenance.history, crossed.provenance.preprocessing) == ([{"pass": "quantize.rtn"}], Preprocessing())
+    assert to_torch(crossed).provenance.history == model.provenance.history
+    assert to_onnx(crossed) is crossed and to_torch(model) is model
+
+
+def test_what_is_folded_there_is_told(zoo: ZooCache) -> None:
+    """Positions are constants to the exporter, so that their embedding is no layer in ONNX."""
+    model = TorchModel.open(zoo.pt2("bert"))
+    name = next(node.name for node in model.graph.layers() if "position" in node.name)
+    model.set_parameter(name, "weight", to_nearest(model.parameter(name, "weight")))
+    with pytest.warns(SkippedWarning, match="position"):
+        crossed = to_onnx(model)
+    agree(model, crossed, zoo.arrays("bert")[0])
+
+
+OPTIONS: tuple[dict[str, Any], ...] = (
+    {"bits": 8},
+    {"bits": 4, "group_size": 8},
+    {"bits": 4, "signed": False, "asymmetric": True, "group_size": 5},
+    {"bits": 8, "per_tensor": True},
+    {"bits": 8, "signed": False, "asymmetric": True, "axis": 1},
+)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_recovered_forms_decode_to_the_weight(options: dict[str, Any]) -> None:
+    form = random_form((6, 24), **options)
+    weight = form.decode()
+    found = recovered(weight, [np.zeros(3, np.float32), form.scale.reshape(-1)], str(form), form.axis)
+    assert found is not None
+    np.testing.assert_array_equal(found.decode(), weight)
+    assert recovered(weight + np.float32(0.001), [form.scale], str(form), form.axis) is None
