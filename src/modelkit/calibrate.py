@@ -1,4 +1,4 @@
-"""Ranges of activations: run the model over calibration data batch by batch, keep a histogram per edge, choose a grid for each."""
+"""Ranges of activations: run the model over calibration data, keep a histogram per edge, choose a grid for each."""
 
 from __future__ import annotations
 

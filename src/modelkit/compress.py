@@ -167,8 +167,8 @@ def _keep_what_gains(base: Model, plan: Plan, build: Callable[[Plan], Model], sa
     if set(left) == set(plan.static):
         warnings.warn(
             SpeedWarning(
-                "8-bit arithmetic was measured slower than the original here, so only the weights are stored in 8 bits: the file is "
-                "smaller, not faster. Force 8-bit arithmetic with --no-measure."
+                "8-bit arithmetic was measured slower than the original here, so only the weights are stored in 8 bits: "
+                "the file is smaller, not faster. Force 8-bit arithmetic with --no-measure."
             ),
             stacklevel=2,
         )

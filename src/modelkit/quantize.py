@@ -167,7 +167,7 @@ def layer_records(before: Model, after: Model, plan: Plan, forms: Mapping[str, W
         new = sum(p.bytes for p in new_layer.parameters.values()) if new_layer else old
         form = str(forms[layer.name]) if layer.name in plan.changed else "dense"
         if layer.name in plan.static or layer.name in plan.dynamic:
-            form += " + u8 activations" if layer.name in plan.static else " + dynamic u8 activations"
+            form += " a8" if layer.name in plan.static else " a8 dynamic"
         records.append(LayerRecord(layer.name, layer.kind, shape, form, old, new, skipped=plan.skipped.get(layer.name)))
     return records
 

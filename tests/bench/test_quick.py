@@ -15,9 +15,9 @@ def test_the_smaller_model_is_found_faster_within_the_budget(tmp_path):
         {"long": long, "short": short.read_bytes()}, {"x": np.ones((8, 256), np.float32)}, threads=1, budget_s=0.4
     )
     assert time.perf_counter() - began < 5
-    assert found["short"] < found["long"]
+    assert min(found["short"]) < min(found["long"])
     assert set(found) == {"short", "long"}
-    assert all(value > 0 for value in found.values())
+    assert all(value > 0 for times in found.values() for value in times) and len(found["short"]) == len(found["long"])
 
 
 def test_a_candidate_that_does_not_run_is_an_error(tmp_path):

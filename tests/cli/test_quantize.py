@@ -9,7 +9,6 @@ import onnxruntime
 import pytest
 
 from modelkit.report.schema import json_schema
-
 from tests.cli.conftest import in_new_process
 
 

@@ -15,26 +15,27 @@ LEAST_ROUNDS = 2  # one round can't tell a slow candidate from an unlucky moment
 MOST_ROUNDS = 8
 
 
-def quick_latency(candidates: Mapping[str, bytes | Path], feeds: Feeds, threads: int, budget_s: float = 0.5) -> dict[str, float]:
-    """Milliseconds per run of each ONNX model (serialised, or a path) on the same feeds, in this process.
+def quick_latency(
+    candidates: Mapping[str, bytes | Path], feeds: Feeds, threads: int, budget_s: float = 0.5, rounds: int = LEAST_ROUNDS
+) -> dict[str, list[float]]:
+    """Milliseconds per run of each ONNX model (serialised, or a path) on the same feeds, in this process: one figure a round.
 
     Only one ONNX Runtime session lives at a time, as two would fight for the cores; the candidates take turns in rounds, and
-    the figure is the smallest of a candidate's first deciles, as noise from elsewhere can only add time. Every candidate gets
-    two rounds whatever the budget (seconds, loading included). Raises ModelkitError when a candidate does not run.
+    a figure is the first decile of its round, as noise from elsewhere can only add time. Figures of one round belong together:
+    the machine's mood was much the same. Every candidate gets `rounds` rounds whatever the budget (seconds, loading included).
+    Raises ModelkitError when a candidate does not run.
     """
-    best: dict[str, float] = {}
+    found: dict[str, list[float]] = {name: [] for name in candidates}
     deadline = time.perf_counter() + budget_s
-    for round_number in range(MOST_ROUNDS):
+    for done in range(MOST_ROUNDS):
         began = time.perf_counter()
         share = budget_s / (4 * len(candidates))  # of running; loading takes as long as it takes
-        order = list(candidates) if round_number % 2 == 0 else list(candidates)[::-1]
-        for name in order:
-            taken = _decile_ms(candidates[name], feeds, threads, share)
-            best[name] = min(taken, best.get(name, taken))
+        for name in list(candidates) if done % 2 == 0 else list(candidates)[::-1]:
+            found[name].append(_decile_ms(candidates[name], feeds, threads, share))
         now = time.perf_counter()
-        if round_number + 1 >= LEAST_ROUNDS and now + (now - began) > deadline:
+        if done + 1 >= rounds and now + (now - began) > deadline:
             break
-    return best
+    return found
 
 
 def _decile_ms(model: bytes | Path, feeds: Feeds, threads: int, seconds: float) -> float:

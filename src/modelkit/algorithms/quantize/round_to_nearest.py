@@ -23,8 +23,8 @@ def round_to_nearest(
 ) -> Quantized:
     """Quantise `weight` (out, in, *kernel), or any shape whose channels are along `axis`, to `bits` bits.
 
-    Symmetric codes are signed and use [−(2^(bits−1) − 1), 2^(bits−1) − 1], or ±2^(bits−2) with `reduce_range` (a CPU that adds
-    two u8·s8 products in 16 bits saturates otherwise: 2 · 255 · 64 < 2^15); asymmetric codes are unsigned and 0 is on the grid. `shrink` (broadcast
+    Symmetric codes are signed and use ±(2^(bits−1) − 1), or ±2^(bits−2) with `reduce_range` (a CPU that adds two u8·s8 products
+    in 16 bits saturates otherwise: 2 · 255 · 64 < 2^15); asymmetric codes are unsigned and 0 is on the grid. `shrink` (broadcast
     to (channels, groups)) narrows each grid: values outside are clipped.
     """
     rows = _rows(weight, axis)

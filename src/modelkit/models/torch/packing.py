@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import lcm
+from typing import Any
 
 import numpy as np
 
@@ -18,24 +19,33 @@ def block(bits: int) -> tuple[int, int]:
 def pack(codes: Array, bits: int) -> Array:
     """Non-negative codes (rows, n) below 2**bits as uint8 (rows, bytes); the last block is filled with zeros."""
     per_block, width = block(bits)
+    word = _word(width)
     rows, count = codes.shape
     blocks = -(-count // per_block)
-    padded = np.zeros((rows, blocks * per_block), np.uint64)
+    padded = np.zeros((rows, blocks * per_block), word)
     padded[:, :count] = codes
-    words = np.zeros((rows, blocks), np.uint64)
+    words = np.zeros((rows, blocks), word)
     for i in range(per_block):
-        words |= padded[:, i::per_block] << np.uint64(bits * i)
-    pieces = [(words >> np.uint64(8 * i)) & np.uint64(255) for i in range(width)]
+        words |= padded[:, i::per_block] << word(bits * i)
+    pieces = [(words >> word(8 * i)) & word(255) for i in range(width)]
     return np.stack(pieces, axis=-1).astype(np.uint8).reshape(rows, blocks * width)
 
 
 def unpack(packed: Array, bits: int, count: int) -> Array:
     """The first `count` codes of each row of `pack`'s result, uint8 (rows, count)."""
     per_block, width = block(bits)
+    word = _word(width)
     rows = packed.shape[0]
-    pieces = packed.reshape(rows, -1, width).astype(np.uint64)
-    words = np.zeros(pieces.shape[:2], np.uint64)
+    pieces = packed.reshape(rows, -1, width).astype(word)
+    words = np.zeros(pieces.shape[:2], word)
     for i in range(width):
-        words |= pieces[:, :, i] << np.uint64(8 * i)
-    codes = np.stack([(words >> np.uint64(bits * i)) & np.uint64(2**bits - 1) for i in range(per_block)], axis=-1)
-    return codes.reshape(rows, -1)[:, :count].astype(np.uint8)
+        words |= pieces[:, :, i] << word(8 * i)
+    codes = np.empty((*words.shape, per_block), np.uint8)
+    for i in range(per_block):
+        codes[:, :, i] = (words >> word(bits * i)) & word(2**bits - 1)
+    return codes.reshape(rows, -1)[:, :count]
+
+
+def _word(width: int) -> type[np.unsignedinteger[Any]]:
+    """The narrowest integer that holds a block."""
+    return np.uint8 if width == 1 else np.uint32 if width <= 4 else np.uint64

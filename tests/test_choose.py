@@ -1,0 +1,82 @@
+"""Leaving layers alone, with a pretended clock: the decision is tested, not the machine."""
+
+import numpy as np
+import pytest
+
+from modelkit import choose
+from modelkit.core.graph import Edge, Graph, Input, Node, Parameter
+from modelkit.quantize import Plan
+
+
+def chain(length, grouped=()):
+    """x → layer0 → layer1 → …; the last one is the model's output."""
+    nodes, edges = [], {"x": Edge("x", (1, 8, 4, 4), "float32")}
+    for i in range(length):
+        out = f"e{i}"
+        edges[out] = Edge(out, (1, 8, 4, 4), "float32")
+        groups = 8 if f"layer{i}" in grouped else 1
+        weight = {"weight": Parameter("w", (8, 8, 3, 3), "float32", 2304)}
+        nodes.append(Node(f"layer{i}", "conv", "Conv", ("x" if i == 0 else f"e{i - 1}",), (out,), weight, {"groups": groups}))
+    return Graph(tuple(nodes), edges, (Input("x", "float32", ("batch", 8, 4, 4)),), (f"e{length - 1}",))
+
+
+class Pretended:
+    """A model whose saved file holds the layers left alone."""
+
+    def __init__(self, graph, left=None):
+        self.graph, self.left = graph, left
+
+    def save(self, path):
+        path.write_text("original" if self.left is None else ",".join(sorted(self.left)))
+
+
+def decide(monkeypatch, graph, milliseconds, noise=0.0):
+    rng = np.random.default_rng(0)
+
+    def quick(files, feeds, threads, budget, rounds):
+        return {
+            name: [milliseconds(path.read_text()) * (1 + noise * rng.exponential()) for _ in range(rounds)]
+            for name, path in files.items()
+        }
+
+    monkeypatch.setattr("modelkit.bench.quick.quick_latency", quick)
+    plan = Plan(static=[node.name for node in graph.nodes])
+    return set(choose.left_alone(Pretended(graph), plan, lambda variant: Pretended(graph, set(variant.skipped)), {}, 1, 0.1))
+
+
+def test_nothing_is_left_alone_where_integers_win(monkeypatch):
+    assert decide(monkeypatch, chain(6), lambda left: 2.0 if left == "original" else 1.0 + 0.1 * len(left)) == set()
+
+
+def test_first_layers_that_lose_are_found(monkeypatch):
+    def milliseconds(left):
+        if left == "original":
+            return 2.0
+        return 1.0 - 0.2 * ("layer0" in left) - 0.1 * ("layer1" in left) + 0.3 * ("layer2" in left)
+
+    assert decide(monkeypatch, chain(8), milliseconds) == {"layer0", "layer1"}
+
+
+def test_what_helps_alone_is_combined(monkeypatch):
+    def milliseconds(left):
+        return 3.0 if left == "original" else 1.0 - 0.1 * ("layer0" in left) - 0.1 * ("layer5" in left) + 0.2 * ("layer1" in left)
+
+    assert decide(monkeypatch, chain(6), milliseconds) == {"layer0", "layer5"}
+
+
+def test_everything_is_left_alone_where_integers_lose(monkeypatch):
+    assert decide(monkeypatch, chain(4), lambda left: 1.0 if left == "original" else 1.5) == {f"layer{i}" for i in range(4)}
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_noise_alone_decides_nothing(monkeypatch, noise):
+    assert decide(monkeypatch, chain(6), lambda left: 1.4 if left == "original" else 1.0, noise) == set()
+
+
+def test_grouped_layers_are_tried_together(monkeypatch):
+    graph = chain(7, grouped=("layer2", "layer5"))
+
+    def milliseconds(left):
+        return 2.0 if left == "original" else 1.0 - 0.2 * ("layer2" in left and "layer5" in left) + 0.3 * ("layer0" in left)
+
+    assert decide(monkeypatch, graph, milliseconds) == {"layer2", "layer5"}
