@@ -13,7 +13,7 @@ from modelkit.core.errors import ModelkitError
 from modelkit.core.forms import Dense
 from modelkit.models.torch.model import TorchModel
 from tests.architectures import ARCHITECTURES
-from tests.models.torch.networks import conv_pt2, image, save_pt2
+from tests.models.torch.networks import conv_pt2, image, random_form, save_pt2
 from tests.zoo_cache import ZooCache
 
 # linear, conv and embedding layers
@@ -214,3 +214,36 @@ def test_copies_do_not_touch_each_other(tmp_path: Path) -> None:
     assert "bn" in model.graph.by_name and not model.provenance.history
     np.testing.assert_array_equal(model.parameter("head", "weight"), before)
     np.testing.assert_array_equal(twin.copy().parameter("head", "weight"), before * 2)
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_bags_of_one_size_are_look_ups(tmp_path: Path, mode: str) -> None:
+    torch.manual_seed(0)
+    module, ids = nn.EmbeddingBag(11, 4, mode=mode), torch.randint(0, 11, (3, 5))
+    model = TorchModel.open(save_pt2(tmp_path / "m.pt2", module, ids))
+    assert [node.kind for node in model.graph.nodes] == ["embedding", "reduce"]
+    with torch.no_grad():
+        expected = module(ids).numpy()
+    found = next(model.observe([{model.graph.inputs[0].name: ids.numpy()}], []))[model.graph.outputs[0]]
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+class Ragged(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bag = nn.EmbeddingBag(11, 4, mode="sum")
+
+    def forward(self, ids: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+        return self.bag(ids, starts)
+
+
+def test_ragged_bags_stay(tmp_path: Path) -> None:
+    ids, starts = torch.tensor([1, 2, 3, 4, 5]), torch.tensor([0, 2])
+    torch.export.save(torch.export.export(Ragged(), (ids, starts)), tmp_path / "m.pt2")
+    model = TorchModel.open(tmp_path / "m.pt2")
+    (layer,) = model.graph.layers()
+    assert (layer.name, layer.kind, layer.op) == ("bag", "embedding", "aten.embedding_bag")
+    model.set_parameter("bag", "weight", random_form((11, 4), 4))
+    dense = model.parameter("bag", "weight")
+    found = next(model.observe([{"ids": ids.numpy(), "starts": starts.numpy()}], []))[model.graph.outputs[0]]
+    np.testing.assert_allclose(found, [dense[1:3].sum(0), dense[3:6].sum(0)], rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Bring exported programs to one shape: every product with a constant matrix is aten.linear, and nothing works in place."""
+"""Bring exported programs to one shape: products with a constant matrix are aten.linear, and nothing works in place."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import fx
 from torch.export import ExportedProgram
 
+from .bags import split_bags
 from .constants import Constants
 from .inlining import inline_regions
 from .program import Program, arguments
@@ -19,6 +20,7 @@ def canonical(exported: ExportedProgram) -> Program:
     if not _without_mutation(program):
         program = Program.of(exported.run_decompositions({}))
     inline_regions(program)
+    split_bags(program)
     _as_linear(program)
     program.prune()
     return program
