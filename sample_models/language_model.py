@@ -75,7 +75,9 @@ def train_language_model(text_file: Path, folder: Path, steps: int = 800, batch_
             print(f"  step {step + 1}/{steps}: loss {loss.item():.3f}, {time.monotonic() - start:.0f} s", flush=True)
     model.eval()
     model.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
     tokenizer.save_pretrained(folder)
+    _name_tokenizer_class(folder / "tokenizer_config.json")
     figures = {
         "perplexity": perplexity(LlamaForCausalLM.from_pretrained(folder), test_tokens),
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -85,6 +87,12 @@ def train_language_model(text_file: Path, folder: Path, steps: int = 800, batch_
     }
     print(json.dumps(figures))
     return figures
+
+
+def _name_tokenizer_class(path: Path) -> None:
+    """transformers 5 writes a class name that version 4 does not know; this one both know."""
+    told = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(told | {"tokenizer_class": "PreTrainedTokenizerFast"}, indent=2) + "\n", encoding="utf-8")
 
 
 @torch.no_grad()
