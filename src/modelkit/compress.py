@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from . import __version__
 from .analysis.norms import fold_norms
 from .analysis.placement import place_grids
@@ -19,7 +17,7 @@ from .analysis.synthetic import synthetic_inputs
 from .calibrate import calibration_batch, collect, grids_from, range_method
 from .choose import REASON, left_alone
 from .core.errors import AccuracyWarning, ModelkitError, SizeWarning, SkippedWarning, SpeedWarning
-from .core.forms import Array, WeightForm
+from .core.forms import Array
 from .core.model import Feeds, Model
 from .core.passes import Pass
 from .core.selection import Selection
@@ -35,6 +33,7 @@ from .quantize import (
     layer_records,
     make_plan,
     output_errors,
+    relative_error,
     weight_error,
 )
 
@@ -120,8 +119,13 @@ def quantize(
         with stage("measuring which layers gain"):
             plan = _keep_what_gains(base, plan, build, sample, wanted)
     result = build(plan)
-    errors = _errors(base, result, plan, forms, sample if calibration is not None else None)
-    agreement = _agreement(outputs_of(base, sample), outputs_of(result, sample))
+    found, errors, agreement = _compare(base, result, plan, sample)
+    if calibration is None:
+        errors = {
+            name: weight_error(weight, forms[name])
+            for name in plan.changed
+            if (weight := base.parameter(name, "weight")) is not None
+        }
     records = layer_records(model, result, plan, forms)
     for record in records:
         record.error = errors.get(record.name)
@@ -130,8 +134,9 @@ def quantize(
     if deliver is not None:
         with stage("converting"):
             result = deliver(result)
+        found = outputs_of(result, sample)
     with stage("writing and checking"):
-        published = publish(result, out, sample)
+        published = publish(result, out, sample, found)
     _warn(model, published, plan, wanted, agreement, from_data=calibration is not None)
     return Result(published, records, time.perf_counter() - started, agreement)
 
@@ -176,29 +181,22 @@ def _keep_what_gains(base: Model, plan: Plan, build: Callable[[Plan], Model], sa
     return plan.without(left)
 
 
-def _errors(base: Model, result: Model, plan: Plan, forms: dict[str, WeightForm], sample: Feeds | None) -> dict[str, float]:
-    if sample is not None:
-        return output_errors(base, result, [sample], plan.changed)
-    errors = {}
-    for name in plan.changed:
-        weight = base.parameter(name, "weight")
-        if weight is not None:
-            errors[name] = weight_error(weight, forms[name])
-    return errors
+def _compare(base: Model, result: Model, plan: Plan, sample: Feeds) -> tuple[list[Array], dict[str, float], dict[str, float]]:
+    """The result's outputs on the sample, the error of each changed layer's output, and how far the model's outputs moved.
 
-
-def _agreement(original: list[Array], changed: list[Array]) -> dict[str, float]:
-    """How far the outputs moved: the largest relative error over the floating-point outputs."""
-    worst = 0.0
-    for a, b in zip(original, changed, strict=True):
-        if "float" not in a.dtype.name:
-            continue
-        x, y = a.astype(np.float64), b.astype(np.float64)
-        at = np.isfinite(x)
-        norm = float(np.linalg.norm(x[at]))
-        off = float(np.linalg.norm(np.nan_to_num(y[at]) - x[at])) if np.isfinite(y[at]).all() else float("inf")
-        worst = max(worst, off / norm if norm else off)
-    return {"relative_error": worst}
+    One model is run to the end before the other, so that only one is in memory."""
+    edges = {name: base.graph.by_name[name].outputs[0] for name in plan.changed}
+    edges = {name: edge for name, edge in edges.items() if edge in result.graph.edges}
+    wanted = list(dict.fromkeys(edges.values()))
+    original = next(iter(base.observe([sample], wanted)))
+    changed = next(iter(result.observe([sample], wanted)))
+    moved = [
+        relative_error(original[a], changed[b])
+        for a, b in zip(base.graph.outputs, result.graph.outputs, strict=True)
+        if "float" in original[a].dtype.name
+    ]
+    outputs = [changed[name] for name in result.graph.outputs]
+    return outputs, output_errors(edges, original, changed), {"relative_error": max(moved, default=0.0)}
 
 
 def _history(wanted: Quantization) -> dict[str, Any]:

@@ -53,19 +53,19 @@ def check_output(out: Path, inputs: Sequence[Path], needed: int, force: bool) ->
         )
 
 
-def publish(model: Model, out: Path, batch: Feeds, trust: bool = False) -> Model:
-    """Write `model`, read the file back, compare its outputs on `batch` with those in memory, move it to OUT.
+def publish(model: Model, out: Path, batch: Feeds, expected: Sequence[Array]) -> Model:
+    """Write `model`, read the file back, compare its outputs on `batch` with the `expected` ones (of the model in memory), move
+    it to OUT.
 
     What stood at OUT stays unchanged unless all of this succeeds. Returns the model as opened from OUT's file.
     Raises ModelkitError when the file read back computes something else."""
     from .models.opening import open_model
 
     bindings = {name: (str(array.dtype), array.shape) for name, array in batch.items()}
-    expected = outputs_of(model, batch)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         written = Path(folder) / out.name
         model.save(written)
-        reread = open_model(written, trust=trust, bindings=bindings)
+        reread = open_model(written, bindings=bindings)
         difference = relative_difference(expected, outputs_of(reread, batch))
         if not difference <= _TOLERANCE:
             raise ModelkitError(
@@ -77,7 +77,7 @@ def publish(model: Model, out: Path, batch: Feeds, trust: bool = False) -> Model
         for file in files:
             os.replace(file, out.parent / file.name)
     if len(files) > 1:  # external data is found by the model file's place, which is another now
-        return open_model(out, trust=trust, bindings=bindings)
+        return open_model(out, bindings=bindings)
     reread.path = out
     return reread
 

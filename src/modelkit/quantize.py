@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -172,24 +172,22 @@ def layer_records(before: Model, after: Model, plan: Plan, forms: Mapping[str, W
     return records
 
 
-def output_errors(before: Model, after: Model, batches: Iterable[Feeds], layers: Iterable[str]) -> dict[str, float]:
-    """‖y − ŷ‖ / ‖y‖ of each layer's output over the batches, each model fed its own earlier layers."""
-    edges = {name: before.graph.by_name[name].outputs[0] for name in layers}
-    edges = {name: edge for name, edge in edges.items() if edge in after.graph.edges}
-    kept = list(batches)
-    off = dict.fromkeys(edges, 0.0)
-    whole = dict.fromkeys(edges, 0.0)
-    wanted = list(dict.fromkeys(edges.values()))
-    for original, changed in zip(before.observe(kept, wanted), after.observe(kept, wanted), strict=True):
-        for name, edge in edges.items():
-            y = original[edge].astype(np.float64)
-            off[name] += float(((changed[edge] - y) ** 2).sum())
-            whole[name] += float((y**2).sum())
-    return {name: float(np.sqrt(off[name] / whole[name])) if whole[name] else 0.0 for name in edges}
+def output_errors(layers: Mapping[str, str], original: Feeds, changed: Feeds) -> dict[str, float]:
+    """‖y − ŷ‖ / ‖y‖ of each layer's output, given {layer: output edge} and the values of both models, each fed its own earlier
+    layers."""
+    return {name: relative_error(original[edge], changed[edge]) for name, edge in layers.items() if edge in changed}
+
+
+def relative_error(expected: Array, found: Array) -> float:
+    """‖y − ŷ‖ / ‖y‖ over the values of y that are finite; infinite where ŷ is not."""
+    y, other = expected.astype(np.float64), found.astype(np.float64)
+    at = np.isfinite(y)
+    if not np.isfinite(other[at]).all():
+        return float("inf")
+    norm, off = float(np.linalg.norm(y[at])), float(np.linalg.norm(other[at] - y[at]))
+    return off / norm if norm else off
 
 
 def weight_error(weight: Array, form: WeightForm) -> float:
     """‖w − ŵ‖ / ‖w‖."""
-    w = weight.astype(np.float64)
-    norm = float(np.linalg.norm(w))
-    return float(np.linalg.norm(form.decode().astype(np.float64) - w)) / norm if norm else 0.0
+    return relative_error(weight, form.decode())

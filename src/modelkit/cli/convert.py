@@ -77,7 +77,8 @@ def command(
             converted = into_family(opened, FAMILIES[target.suffix.lower()])
         batch = comparable_batch(opened, seed)
         with session.stage("checking outputs"):
-            difference = relative_difference(outputs_of(opened, batch), outputs_of(converted, batch))
+            found = outputs_of(converted, batch)
+            difference = relative_difference(outputs_of(opened, batch), found)
         if not difference <= tolerance:
             raise ModelkitError(
                 f"The converted model computes something else (relative difference {difference:.1e}, allowed {tolerance:.0e}).",
@@ -88,6 +89,6 @@ def command(
             {"pass": "convert", "options": {"from": opened.format, "to": target.suffix[1:]}, "modelkit": __version__},
         ]
         with session.stage("writing and checking"):
-            published = publish(converted, target, batch)
+            published = publish(converted, target, batch, found)
         session.report["output"] = describe(published)
         session.note(f"{target}: outputs equal to {difference:.1e}")
