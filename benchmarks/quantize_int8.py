@@ -57,15 +57,15 @@ def _produce(tool: Tool, model: Path, calibration: Path, out: Path, arguments: a
 
     out.unlink(missing_ok=True)
     try:
-        costs = [tool.run(model, calibration, out, arguments.threads) for _ in range(1 if arguments.quick else 3)]
+        costs = [tool.run(model, calibration, out, arguments.threads) for _ in range(1 if arguments.quick else arguments.repeats)]
         seconds, peak = median(cost.seconds for cost in costs), max(cost.peak_bytes for cost in costs)
-        return Produced(seconds, peak, tool.import_peak(), _size(out))
+        return Produced(seconds, peak, tool.libraries_peak(), _size(out))
     except (RuntimeError, OSError) as error:
         return Produced(failure=f"failed: {error}"[:120])
 
 
 def _allowed_bytes(model: Path, calibration: Path) -> int:
-    """What the bar grants our process above its imports: 3 × the model, one batch of activations, and the histograms."""
+    """What the bar grants our process above its libraries: 3 × the model, one batch of activations, and the histograms."""
     import numpy as np
 
     from modelkit.algorithms.quantize.histogram import BINS
@@ -124,6 +124,7 @@ def main() -> int:
     parser.add_argument("--save", action="store_true", help=f"write the tables to {DOCUMENT.relative_to(ROOT)}")
     parser.add_argument("--train", action="store_true", help="train the models that are missing")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3, help="of every quantisation")
     parser.add_argument("--rounds", type=int, default=5, help="of latency measurements in fresh processes")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the data sets")
     arguments = parser.parse_args()

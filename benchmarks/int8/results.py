@@ -23,18 +23,18 @@ class Produced:
 
     seconds: float = 0.0
     peak_bytes: int = 0
-    import_bytes: int = 0
+    library_bytes: int = 0
     file_bytes: int = 0
     failure: str | None = None
 
     @property
-    def above_imports(self) -> int:
-        return self.peak_bytes - self.import_bytes
+    def above_libraries(self) -> int:
+        return self.peak_bytes - self.library_bytes
 
 
 @dataclass
 class Result:
-    """`allowed_bytes`: what our process may take above its imports."""
+    """`allowed_bytes`: what our process may take above its libraries."""
 
     case: Case
     produced: dict[str, Produced]
@@ -60,7 +60,7 @@ class Report:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-HEADERS = ("model", "tool", "seconds", "MiB above imports", "size, MiB", "quality [95%]", "latency, ms", "least", "speed-up")
+HEADERS = ("model", "tool", "seconds", "MiB above libraries", "size, MiB", "quality [95%]", "latency, ms", "least", "speed-up")
 
 
 def rows(result: Result) -> list[tuple[str, ...]]:
@@ -77,7 +77,7 @@ def rows(result: Result) -> list[tuple[str, ...]]:
                 result.case.title,
                 name,
                 "" if name == ORIGINAL else f"{made.seconds:.1f}",
-                "" if name == ORIGINAL else f"{made.above_imports / MIB:.0f}",
+                "" if name == ORIGINAL else f"{made.above_libraries / MIB:.0f}",
                 f"{made.file_bytes / MIB:.2f}",
                 f"{result.scores.metric} {result.scores.values[name]:.4f} [{low:.4f}, {high:.4f}]",
                 f"{latency.median:.3f}",
@@ -122,7 +122,7 @@ def _case_verdicts(result: Result) -> list[Verdict]:
         share = made[OURS].seconds / min(nncf)
         text = f"{made[OURS].seconds:.1f} s, {share:.2f} × {NNCF}"
         found.append(Verdict(f"at most {TIME_SHARE} × the time of {NNCF}", title, text, share <= TIME_SHARE))
-    taken, allowed = made[OURS].above_imports, result.allowed_bytes
+    taken, allowed = made[OURS].above_libraries, result.allowed_bytes
     text = f"{taken / MIB:.0f} of {allowed / MIB:.0f} MiB"
     found.append(Verdict("memory: 3 × model + a batch of activations + histograms", title, text, taken <= allowed))
     return found

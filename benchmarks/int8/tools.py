@@ -17,40 +17,55 @@ PACKAGES = ("nncf", "onnx", "onnxruntime", "sympy")
 OURS = "modelkit"
 NNCF = "NNCF"
 
-# What `modelkit quantize m.onnx --calib c.npz` imports: its memory is measured above that of these.
+# What `modelkit quantize m.onnx --calib c.npz` imports.
 _OUR_IMPORTS = (
     "import numpy, onnx, onnxruntime, pydantic, typer; import modelkit.compress, modelkit.cli.quantize, modelkit.cli.session, "
-    "modelkit.data, modelkit.models.onnx.model, modelkit.bench.quick"
+    "modelkit.data, modelkit.models.onnx.model, modelkit.models.opening, modelkit.bench.quick"
 )
+# Memory is measured above that of the libraries, imported and used once: until then much of their code is not loaded.
+_USE_ONCE = """
+import numpy, onnx, onnxruntime
+from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+conv, x = make_node("Conv", ["x", "w"], ["y"]), make_tensor_value_info("x", 1, [1, 3, 8, 8])
+weight = onnx.numpy_helper.from_array(numpy.ones((8, 3, 3, 3), "f"), "w")
+graph = make_graph([conv], "g", [x], [make_tensor_value_info("y", 1, None)], [weight])
+model = make_model(graph, opset_imports=[make_opsetid("", 17)], ir_version=9)
+onnx.shape_inference.infer_shapes(model)
+session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+session.run(None, {"x": numpy.ones((1, 3, 8, 8), "f")})
+"""
 
 
 @dataclass(frozen=True)
 class Tool:
-    """`command` takes model, calibration data, output file and threads; `imports` only loads the same libraries."""
+    """`command` takes model, calibration data, output file and threads; `libraries` loads the same libraries and does next to
+    nothing with them."""
 
     name: str
     command: Callable[[Path, Path, Path, int], list[str]]
-    imports: list[str]
+    libraries: list[str]
 
     def run(self, model: Path, calibration: Path, out: Path, threads: int) -> Cost:
         return cost(self.command(model, calibration, out, threads))
 
-    def import_peak(self) -> int:
-        return cost(self.imports).peak_bytes
+    def libraries_peak(self) -> int:
+        return cost(self.libraries).peak_bytes
 
 
 def tools(exact_sums: bool, encoder: bool) -> list[Tool]:
     """`exact_sums`: whether this processor adds u8 · s8 without saturating; where not, a user of ONNX Runtime's quantiser would
     try reduce_range too. `encoder`: a user of NNCF would name the model's type too."""
+    onnxruntime = ("onnxruntime_static.py", "import onnxruntime.quantization.shape_inference")
+    nncf = ("nncf_int8.py", "import nncf, nncf.onnx")
     chosen = [
-        Tool(OURS, _modelkit, [sys.executable, "-c", _OUR_IMPORTS]),
-        _peer("ONNX Runtime", "onnxruntime_static.py"),
-        _peer(NNCF, "nncf_int8.py"),
+        Tool(OURS, _modelkit, [sys.executable, "-c", _OUR_IMPORTS + _USE_ONCE]),
+        _peer("ONNX Runtime", *onnxruntime),
+        _peer(NNCF, *nncf),
     ]
     if not exact_sums:
-        chosen.insert(2, _peer("ONNX Runtime, reduce_range", "onnxruntime_static.py", "--reduce-range"))
+        chosen.insert(2, _peer("ONNX Runtime, reduce_range", *onnxruntime, "--reduce-range"))
     if encoder:
-        chosen.append(_peer(f"{NNCF}, transformer", "nncf_int8.py", "--transformer"))
+        chosen.append(_peer(f"{NNCF}, transformer", *nncf, "--transformer"))
     return chosen
 
 
@@ -59,9 +74,12 @@ def _modelkit(model: Path, calibration: Path, out: Path, threads: int) -> list[s
     return [*own, "--threads", str(threads), "--force", "--quiet"]
 
 
-def _peer(name: str, script: str, *flags: str) -> Tool:
-    start = [str(_interpreter()), str(PEERS / script)]
-    return Tool(name, lambda model, calib, out, _: [*start, str(model), str(calib), str(out), *flags], [*start, "--imports-only"])
+def _peer(name: str, script: str, imports: str, *flags: str) -> Tool:
+    python = str(_interpreter())
+    start = [python, str(PEERS / script)]
+    return Tool(
+        name, lambda model, calib, out, _: [*start, str(model), str(calib), str(out), *flags], [python, "-c", imports + _USE_ONCE]
+    )
 
 
 def install_peers() -> dict[str, str]:

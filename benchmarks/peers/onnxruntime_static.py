@@ -1,6 +1,6 @@
 """ONNX Runtime's quantiser as its documentation has it: pre-process, then QDQ with u8 activations and s8 weights per channel.
 
-Run by the peers' own interpreter: `onnxruntime_static.py MODEL CALIB.npz OUT [--reduce-range]`, or `--imports-only`.
+Run by the peers' own interpreter: `onnxruntime_static.py MODEL CALIB.npz OUT [--reduce-range]`.
 """
 
 import sys
@@ -50,5 +50,5 @@ def main() -> None:
         )
 
 
-if __name__ == "__main__" and sys.argv[1:] != ["--imports-only"]:
+if __name__ == "__main__":
     main()
