@@ -18,7 +18,7 @@ from modelkit.models.crossing import to_onnx, to_torch
 from modelkit.models.onnx.model import OnnxModel
 from modelkit.models.recovery import recovered
 from modelkit.models.torch.model import TorchModel
-from tests.models.torch.networks import Tied, conv_pt2, image, random_form, save_pt2
+from tests.models.torch.networks import Tied, conv_module, conv_pt2, image, random_form, save_pt2
 from tests.zoo_cache import ZooCache
 
 ARCHITECTURES = ("mlp", "resnet", "vit", "gpt2", "lstm_speech")
@@ -164,3 +164,31 @@ def test_recovered_forms_decode_to_the_weight(options: dict[str, Any]) -> None:
     assert found is not None
     np.testing.assert_array_equal(found.decode(), weight)
     assert recovered(weight + np.float32(0.001), [form.scale], str(form), form.axis) is None
+
+
+def test_torchscript_crosses_with_its_names(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(conv_module()), tmp_path / "m.pt")
+    model = TorchModel.open(tmp_path / "m.pt", bindings={"image": ("float32", (1, 3, 8, 8))})
+    crossed = to_onnx(model)
+    assert [entry.name for entry in crossed.graph.inputs] == ["image"]
+    agree(model, crossed, image())
+
+
+class Shared(nn.Module):
+    """An output that is returned twice, and an input that is returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, linear: torch.Tensor, fc: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        y = self.fc(linear) + fc
+        return y, fc, torch.relu(y)
+
+
+def test_interface_with_clashing_names(tmp_path: Path) -> None:
+    model = TorchModel.open(save_pt2(tmp_path / "m.pt2", Shared(), torch.randn(2, 4), torch.randn(2, 4)))
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    crossed = to_onnx(model)
+    assert [entry.name for entry in crossed.graph.inputs] == ["linear", "fc"]
+    agree(model, crossed, {"linear": x, "fc": x * 2})

@@ -88,12 +88,9 @@ def to_proto(program: Program, outputs: list[str], dims: Mapping[str, str]) -> o
     dims: what to call symbolic sizes. Raises ModelkitError where an operator has no counterpart.
     """
     exported = program.exported()
-    inputs = [node.name for node in program.user_inputs()]
     try:
         with _quiet(), torch.no_grad():
-            converted: Any = torch.onnx.export(
-                exported, dynamo=True, verbose=False, input_names=inputs, opset_version=_OPSET, optimize=False
-            )
+            converted: Any = torch.onnx.export(exported, dynamo=True, verbose=False, opset_version=_OPSET, optimize=False)
             # Not the exporter's own choice, which would also fold batch norms into weights that are about to change.
             onnxscript.optimizer.fold_constants(converted.model)
             onnxscript.optimizer.remove_unused_nodes(converted.model)
@@ -102,7 +99,8 @@ def to_proto(program: Program, outputs: list[str], dims: Mapping[str, str]) -> o
         reason = str(cause).strip().split("\n")[0][:200].rstrip(".")
         raise ModelkitError(f"The model can't be written as ONNX: {reason}.", "Write a .pt2 instead.") from error
     proto: onnx.ModelProto = converted.model_proto
-    _name_outputs(proto, outputs)
+    inputs = [node.name for node in program.user_inputs() if isinstance(node.meta.get("val"), torch.Tensor)]
+    _name_interface(proto, inputs, outputs)
     for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in dims:
@@ -110,19 +108,20 @@ def to_proto(program: Program, outputs: list[str], dims: Mapping[str, str]) -> o
     return proto
 
 
-def _name_outputs(proto: onnx.ModelProto, names: list[str]) -> None:
-    """Call the outputs `names`; other values that have such a name get another (the exporter numbers values anew)."""
-    current = [output.name for output in proto.graph.output]
-    renamed = dict(zip(current, names, strict=True))
-    if len(set(current)) < len(current) or set(current) & {value.name for value in proto.graph.input}:
-        return  # An output that is an input, or another output, keeps its name.
+def _name_interface(proto: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> None:
+    """Call the inputs and outputs so; other values that have such a name get another (the exporter numbers values anew)."""
+    given, current = [value.name for value in proto.graph.input], [value.name for value in proto.graph.output]
+    renamed = dict(zip(given, inputs, strict=True))
+    if len(set(current)) == len(current) and not set(current) & set(given):
+        renamed |= zip(current, outputs, strict=True)  # An output that is an input, or another output, keeps its name.
+    names, current = list(renamed.values()), list(renamed)
     taken = {name for node in proto.graph.node for name in node.output} | {tensor.name for tensor in proto.graph.initializer}
     for name in (taken & set(names)) - set(current):
         renamed[name] = next(other for i in range(len(taken) + 1) if (other := f"{name}_{i}") not in taken and other not in names)
     for node in proto.graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]
-    for value in (*proto.graph.output, *proto.graph.value_info, *proto.graph.initializer):
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info, *proto.graph.initializer):
         value.name = renamed.get(value.name, value.name)
 
 

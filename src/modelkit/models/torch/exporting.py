@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -128,14 +128,21 @@ def takes_other_batches(program: ExportedProgram, example: Example) -> bool:
 def named(program: ExportedProgram, names: Sequence[str]) -> ExportedProgram:
     """The program with its inputs called `names`, in order, where those are free."""
     edited = Program.of(program)
+    renamed = {}
     for node, name in zip(edited.user_inputs(), names, strict=False):
         if node.name != name and name.isidentifier() and name not in edited.nodes():
             spec = edited.inputs.pop(node.name)
-            spec = InputSpec(spec.kind, TensorArgument(name=name), spec.target, spec.persistent)
+            renamed[node.name] = name
             rename(edited, node, name)
             node.target = name
-            edited.inputs[name] = spec
-    return edited.exported()
+            edited.inputs[name] = InputSpec(spec.kind, TensorArgument(name=name), spec.target, spec.persistent)
+    result = edited.exported()
+    signature = result.module_call_graph[0].signature
+    if signature is not None and signature.forward_arg_names:
+        # Exporting the program once more (as run_decompositions does) takes the names from here.
+        arguments = [renamed.get(name, name) for name in signature.forward_arg_names]
+        result.module_call_graph[0].signature = replace(signature, forward_arg_names=arguments)
+    return result
 
 
 def _export(module: nn.Module, example: Example, batch: int, dynamic: Any) -> ExportedProgram:
