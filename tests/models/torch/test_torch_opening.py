@@ -119,9 +119,14 @@ def evil_archives(tmp_path: Path, mark: Path) -> dict[str, Path]:
         "expression": (edited(evaluate), {}),
         "legacy weights": (same, {"data/weights/model.pt": evil}),
     }
-    return {
+    found = {
         name: rewrite(good, tmp_path / f"{i}.pt2", change, extra) for i, (name, (change, extra)) in enumerate(variants.items())
     }
+    found["older format beside it"] = rewrite(good, tmp_path / "older.pt2", inputs(b""))
+    with zipfile.ZipFile(found["older format beside it"], "a") as archive:
+        archive.writestr("version", "8.8")
+        archive.writestr("serialized_example_inputs.pt", evil)
+    return found
 
 
 def test_archives_that_run_code_are_refused_and_run_nothing(tmp_path: Path) -> None:

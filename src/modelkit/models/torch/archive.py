@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import zipfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -44,6 +45,12 @@ def dangers(file: BinaryIO) -> Iterator[str]:
     """What in the archive could run code or is not understood, each as a phrase. Raises RuntimeError if it can't be read."""
     reader = torch._C.PyTorchFileReader(file)
     names = list(reader.get_all_records())
+    with zipfile.ZipFile(
+        file
+    ) as archive:  # What torch falls back on when its own reader fails, to load and unpickle an older format.
+        for entry in archive.namelist():
+            if entry.partition("/")[2] not in names:
+                yield f"{entry} is out of place"
     raw = set()
     for name in names:
         if name.startswith(("data/weights/", "data/constants/")) and name.endswith("_config.json"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,7 +76,7 @@ def _open_pt2(path: Path, trust: bool, sniffed: Sniffed) -> tuple[ExportedProgra
     with path.open("rb") as file:
         try:
             danger = next(dangers(file), None) if not trust else None
-        except (RuntimeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+        except (RuntimeError, ValueError, KeyError, AttributeError, RecursionError, zipfile.BadZipFile) as error:
             raise ModelkitError(f"{path} can't be read: it is cut short or damaged.", _DAMAGED) from error
         if danger:
             raise ModelkitError(
