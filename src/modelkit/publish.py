@@ -62,8 +62,9 @@ def publish(model: Model, out: Path, batch: Feeds, expected: Sequence[Array]) ->
     from .models.opening import open_model
 
     bindings = {name: (str(array.dtype), array.shape) for name, array in batch.items()}
+    before = _data_files(out)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        written = Path(folder) / out.name
+        written = Path(folder) / _free_name(out)
         model.save(written)
         reread = open_model(written, bindings=bindings)
         difference = relative_difference(expected, outputs_of(reread, batch))
@@ -72,14 +73,35 @@ def publish(model: Model, out: Path, batch: Feeds, expected: Sequence[Array]) ->
                 f"The written file computes something else than the model in memory (relative difference {difference:.1e}).",
                 "OUT was not written; report this with the model.",
             )
-        # The model's own file goes last: until then what stood at OUT is found unchanged.
-        files = sorted(Path(folder).iterdir(), key=lambda file: file == written)
-        for file in files:
+        # External data goes first, under a name that no file has; then one rename makes the new model stand at OUT.
+        data = [file for file in Path(folder).iterdir() if file != written]
+        for file in data:
             os.replace(file, out.parent / file.name)
-    if len(files) > 1:  # external data is found by the model file's place, which is another now
+        os.replace(written, out)
+    for file in before:
+        file.unlink(missing_ok=True)
+    if data:  # external data is found by the model file's place, which is another now
         return open_model(out, bindings=bindings)
     reread.path = out
     return reread
+
+
+def _free_name(out: Path) -> str:
+    """OUT's name, or one near it whose external data would not overwrite that of the model that stands at OUT."""
+    names = [out.name, *(f"{out.stem}-{number}{out.suffix}" for number in range(2, 1000))]
+    return next(name for name in names if not out.with_name(name + ".data").exists())
+
+
+def _data_files(out: Path) -> list[Path]:
+    """External data that only the model at OUT (which is about to be replaced) needs: files named after it."""
+    if out.suffix.lower() != ".onnx" or not out.is_file():
+        return []
+    from .models.onnx.opening import load
+
+    try:
+        return [file for file in load(out).data_files if file.name.startswith(out.stem) and file.suffix == ".data"]
+    except ModelkitError:  # what stands there is no model: it owns nothing
+        return []
 
 
 def into_family(model: Model, family: str) -> Model:

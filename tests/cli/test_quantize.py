@@ -184,3 +184,30 @@ def test_external_data_beside_the_input_and_from_another_folder(modelkit, model,
     assert distance(run(model, x), run(out, x)) < 0.05
     again = modelkit("quantize", place / "w.onnx", "--calib", calib, "--no-measure", "--force", "--json")
     assert again.code == 0 and distance(run(model, x), run(out, x)) < 0.05
+
+
+def test_a_kill_between_the_renames_leaves_the_old_model_whole(modelkit, model, calib, tmp_path, monkeypatch):
+    import os
+
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    onnx.save(onnx.load(model), place / "w.onnx", save_as_external_data=True, location="w.onnx.data", size_threshold=0)
+    out = place / "w-int8.onnx"
+    assert modelkit("quantize", place / "w.onnx", "--calib", calib, "--no-measure", "-q").code == 0
+    x = np.load(calib)["x"]
+    before = run(out, x)
+    rename = os.replace
+
+    def killed(source, target):
+        if str(target).endswith(".onnx"):
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    outcome = modelkit("quantize", place / "w.onnx", "--only", "c2", "--calib", calib, "--no-measure", "-q", "--force")
+    assert outcome.code == 130
+    assert (run(out, x) == before).all()
+    monkeypatch.setattr(os, "replace", rename)
+    assert modelkit("quantize", place / "w.onnx", "--only", "c2", "--calib", calib, "--no-measure", "-q", "--force").code == 0
+    assert (run(out, x) != before).any()
+    assert len([path for path in place.iterdir() if path.name.startswith("w-int8") and path.suffix == ".data"]) <= 2
