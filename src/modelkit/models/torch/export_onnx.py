@@ -99,6 +99,9 @@ def to_proto(program: Program, outputs: list[str], dims: Mapping[str, str]) -> o
         reason = str(cause).strip().split("\n")[0][:200].rstrip(".")
         raise ModelkitError(f"The model can't be written as ONNX: {reason}.", "Write a .pt2 instead.") from error
     proto: onnx.ModelProto = converted.model_proto
+    for part in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+        part.ClearField("metadata_props")  # Where each came from in Python: more bytes than the weights of a small model.
+        part.ClearField("doc_string")
     inputs = [node.name for node in program.user_inputs() if isinstance(node.meta.get("val"), torch.Tensor)]
     _name_interface(proto, inputs, outputs)
     for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
