@@ -18,12 +18,12 @@ RANGES = {  # name → (module, function): imported when chosen
     "entropy": ("modelkit.algorithms.quantize.entropy", "entropy_range"),
     "mse": ("modelkit.algorithms.quantize.mse", "mse_range"),
 }
-_BATCH_BYTES = 8 << 20
+_BATCH_BYTES = 4 << 20
 _LARGEST_BATCH = 16
 
 
 def calibration_batch(graph: Graph) -> int:
-    """Samples per batch: the size that the file fixes, or as many as keep all activations of a batch within 8 MiB."""
+    """Samples per batch: the size that the file fixes, or as many as keep all activations of a batch within 4 MiB."""
     for spec in graph.inputs:
         if spec.dims and isinstance(spec.dims[0], int):
             return spec.dims[0]
@@ -54,6 +54,7 @@ def collect(model: Model, batches: Iterable[Feeds], edges: Iterable[str]) -> dic
                     f"The model computes NaN or infinity at {edge!r} on the calibration data.",
                     "Check the data's scaling (--scale, --mean, --std) and that the original model works on it.",
                 ) from None
+        del values  # before the next batch is computed
     if not seen:
         raise ModelkitError("The calibration data holds no samples.", "Give at least one sample, better some hundred.")
     return histograms

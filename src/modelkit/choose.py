@@ -47,20 +47,20 @@ def left_alone(model: Model, plan: Plan, build: Build, feeds: Feeds, threads: in
 
         model.save(files[None])
         best: frozenset[str] = frozenset()
-        times = time([None, best], seconds / 4)
-        if min(times[best]) < _SLOW_MS:
-            parts = [part for part in _parts(model.graph, plan.static) if part < frozenset(plan.static)]
-            tried = time([best, *parts], seconds)
-            helpful = [part for part in parts if _faster(tried[part], tried[best])]
-            if helpful:
-                finalists = _combined(helpful, tried)
-                again = time([best, *finalists], seconds, rounds=4)
-                winner = min(finalists, key=lambda left: min(again[left]))
-                if _faster(again[winner], again[best]):
-                    best = winner
-        times = time([None, best], seconds / 2, rounds=3)
+        parts = [part for part in _parts(model.graph, plan.static) if part < frozenset(plan.static)]
+        if min(time([best], 0.0, rounds=1)[best]) > _SLOW_MS:
+            parts = []
+        times = time([None, best, *parts], seconds)
+        finalists = _combined([part for part in parts if _faster(times[part], times[best])], times)
+        if finalists:
+            times = time([None, best, *finalists], seconds, rounds=4)
+            winner = min(finalists, key=lambda left: min(times[left]))
+            if _faster(times[winner], times[best]):
+                best = winner
         if _faster(times[None], times[best]):
-            best = frozenset(plan.static)
+            times = time([None, best], seconds, rounds=4)
+            if _faster(times[None], times[best]):
+                best = frozenset(plan.static)
     return dict.fromkeys(sorted(best), REASON)
 
 

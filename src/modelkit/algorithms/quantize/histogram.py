@@ -7,7 +7,7 @@ import numpy as np
 from modelkit.core.forms import Array
 
 BINS = 2048
-SAMPLE = 1 << 16  # values binned per batch; minimum and maximum see every value
+SAMPLE = 1 << 14  # values binned per batch; minimum and maximum see every value
 
 
 class Histogram:

@@ -29,6 +29,8 @@ class Session:
         options = ort.SessionOptions()
         options.enable_cpu_mem_arena = False  # it would keep the peak of every shape it has seen
         options.log_severity_level = 4
+        # Threads that spin between batches only burn what reading and counting the values could use.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         model, given, folder = _message(program, outputs)
@@ -68,6 +70,7 @@ def observe(
             values = session.run(batch)
             values.update((edge, batch[edge]) for edge in fed)
             yield values
+            del values  # before the next batch is computed
     finally:
         del session
         return_memory()
