@@ -192,3 +192,28 @@ def test_interface_with_clashing_names(tmp_path: Path) -> None:
     crossed = to_onnx(model)
     assert [entry.name for entry in crossed.graph.inputs] == ["linear", "fc"]
     agree(model, crossed, {"linear": x, "fc": x * 2})
+
+
+class Optional(nn.Module):
+    """Takes and returns things that are no tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None, times: int = 2) -> tuple[Any, ...]:
+        return None, self.fc(x) * times, 3
+
+
+def test_constants_among_inputs_and_outputs(tmp_path: Path) -> None:
+    program = torch.export.export(
+        Optional(), (torch.randn(2, 4), None, 3), dynamic_shapes=({0: torch.export.Dim("b")}, None, None)
+    )
+    torch.export.save(program, tmp_path / "m.pt2")
+    model = TorchModel.open(tmp_path / "m.pt2")
+    assert [entry.name for entry in model.graph.inputs] == ["x"] and len(model.graph.outputs) == 1
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    agree(model, to_onnx(model), {"x": x})
+    model.save(tmp_path / "out.pt2")
+    nothing, _, three = torch.export.load(tmp_path / "out.pt2").module()(torch.from_numpy(x), None, 3)
+    assert (nothing, three) == (None, 3)

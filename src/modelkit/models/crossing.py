@@ -37,14 +37,15 @@ def to_onnx(model: Model) -> OnnxModel:
     result = OnnxModel.from_proto(proto, model.path, model.path.parent)
     result.files = model.files  # type: ignore[method-assign]  # Its path is not an ONNX file that could be read for them.
     owner = {member: name for name, site in result._opened.sites.items() for member in site.members}
-    edges = result.graph.edges
-    result.quantize_edges(
-        {
-            edge: EdgeGrid(grid, None if readers is None else frozenset(owner[reader] for reader in readers if reader in owner))
-            for edge, (grid, readers) in grids.items()
-            if edge in edges
-        }
-    )
+    placed = {}
+    for edge, (grid, readers) in grids.items():
+        if edge in result.graph.edges:
+            named = None if readers is None else frozenset(owner[reader] for reader in readers if reader in owner)
+            placed[edge] = EdgeGrid(grid, named)
+        else:
+            message = f"The activation {edge} is no value of its own in ONNX, and is not quantised there."
+            warnings.warn(message, SkippedWarning, stacklevel=2)
+    result.quantize_edges(placed)
     found = _by_weight(result.graph)
     # Layers that share a weight are met in the same order.
     layers = {name: found[initializer].pop(0) if found.get(initializer) else None for name, initializer in weights.items()}

@@ -7,18 +7,22 @@ import io
 import logging
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import onnxscript.optimizer
 import torch
 from torch import fx
 from torch.ao.quantization.fx._decomposed import quantized_decomposed_lib  # noqa: F401  (registers the operators)
+from torch.export import ExportedProgram
+from torch.export.graph_signature import OutputKind
+from torch.utils import _pytree as pytree
 
 from ...core.errors import ModelkitError
 from ...core.forms import Grid
 from .constants import Constants
 from .operators import kind_of
-from .program import Program, arguments, rename, set_argument
+from .program import Program, arguments, nodes_in, rename, set_argument
 
 if TYPE_CHECKING:
     import onnx
@@ -87,7 +91,7 @@ def to_proto(program: Program, outputs: list[str], dims: Mapping[str, str]) -> o
 
     dims: what to call symbolic sizes. Raises ModelkitError where an operator has no counterpart.
     """
-    exported = program.exported()
+    exported = _with_tensor_outputs(program)
     try:
         with _quiet(), torch.no_grad():
             converted: Any = torch.onnx.export(exported, dynamo=True, verbose=False, opset_version=_OPSET, optimize=False)
@@ -109,6 +113,24 @@ def to_proto(program: Program, outputs: list[str], dims: Mapping[str, str]) -> o
             if dim.dim_param in dims:
                 dim.dim_param = dims[dim.dim_param]
     return proto
+
+
+def _with_tensor_outputs(program: Program) -> ExportedProgram:
+    """The program without the constants (None, numbers) that it returns beside its tensors: ONNX has none."""
+    output = program.output_node()
+    values = list(nodes_in(output.args[0]))
+    returned = output.args[0]
+    assert isinstance(returned, tuple | list)
+    if len(values) == len(returned):
+        return program.exported()
+    program.outputs = [spec for spec, value in zip(program.outputs, returned, strict=True) if isinstance(value, fx.Node)]
+    output.args = (tuple(values),)
+    exported = program.exported()
+    entry = exported.module_call_graph[0]
+    assert entry.signature is not None
+    count = sum(spec.kind is OutputKind.USER_OUTPUT for spec in program.outputs)
+    entry.signature = replace(entry.signature, out_spec=pytree.tree_structure((0,) * count))
+    return exported
 
 
 def _name_interface(proto: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> None:
