@@ -168,7 +168,7 @@ def _dynamic(model: Model) -> bool:
 
 def _keep_what_gains(base: Model, plan: Plan, build: Callable[[Plan], Model], sample: Feeds, wanted: Quantization) -> Plan:
     one = {name: array[:1] for name, array in sample.items()} if _dynamic(base) else sample
-    left = left_alone(base, plan, build, one, wanted.threads, seconds=0.5)
+    left = left_alone(base, plan, build, one, wanted.threads, seconds=0.25)
     if set(left) == set(plan.static):
         warnings.warn(
             SpeedWarning(
