@@ -16,6 +16,7 @@ REASON = "measured faster as it was"
 _GAIN = 0.97  # a variant must take at most this share of the time of a simpler one: less is noise
 _CUTS = 4  # prefixes tried
 _SLOW_MS = 400.0  # a run that takes longer is not searched, only held against the original
+_LONG_MS, _FEW = 5.0, 3  # one that takes longer than this is searched less: a small gain is not worth the wait
 
 Build = Callable[[Plan], Model]
 Variant = frozenset[str] | None  # the layers left alone; None: the original model
@@ -48,8 +49,9 @@ def left_alone(model: Model, plan: Plan, build: Build, feeds: Feeds, threads: in
         model.save(files[None])
         best: frozenset[str] = frozenset()
         parts = [part for part in _parts(model.graph, plan.static) if part < frozenset(plan.static)]
-        if min(time([best], 0.0, rounds=1)[best]) > _SLOW_MS:
-            parts = []
+        taken = min(time([best], 0.0, rounds=1)[best])
+        if taken > _LONG_MS:
+            parts = [] if taken > _SLOW_MS else parts[:_FEW]
         times = time([None, best, *parts], seconds)
         finalists = _combined([part for part in parts if _faster(times[part], times[best])], times)
         if finalists:

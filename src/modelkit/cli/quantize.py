@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from modelkit.core.model import Model
     from modelkit.quantize import Plan
 
+_ENOUGH = 128  # calibration samples that are used unless --num-samples says more: ranges do not move by then
 _MODES = ("auto", "none", "dynamic", "static")
 
 
@@ -132,6 +133,8 @@ def command(
         check_output(target_path, opened.files(), total_bytes(opened.files()), force)
         reading = Reading(num_samples, seed, scale, mean, std, label, tokenizer)
         samples = None if calib is None else reading.open(calib, opened)
+        if samples is not None and num_samples is None and samples.n > _ENOUGH:
+            samples = replace(reading, num_samples=_ENOUGH).open(calib or "", opened)
         plan = plan_quantization(opened, wanted)
         evaluation = None if data is None else reading.open(data, opened, all_samples=True)
         session.report["inputs"] = [describe(opened)]
