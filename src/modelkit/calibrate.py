@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from math import prod
 
 from .algorithms.quantize.histogram import Histogram
+from .analysis.synthetic import fixed_batch
 from .core.errors import ModelkitError
 from .core.forms import Grid
 from .core.graph import Graph
@@ -24,9 +25,8 @@ _LARGEST_BATCH = 16
 
 def calibration_batch(graph: Graph) -> int:
     """Samples per batch: the size that the file fixes, or as many as keep all activations of a batch within 4 MiB."""
-    for spec in graph.inputs:
-        if spec.dims and isinstance(spec.dims[0], int):
-            return spec.dims[0]
+    if (fixed := fixed_batch(graph)) is not None:
+        return fixed
     sample = sum(4 * prod(edge.shape) for edge in graph.edges.values() if edge.shape)
     return max(1, min(_LARGEST_BATCH, _BATCH_BYTES // max(sample, 1)))
 

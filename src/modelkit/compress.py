@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .analysis.norms import fold_norms
 from .analysis.placement import place_grids
-from .analysis.synthetic import synthetic_inputs
+from .analysis.synthetic import fixed_batch, synthetic_inputs
 from .calibrate import calibration_batch, collect, grids_from, range_method
 from .choose import REASON, left_alone
 from .core.errors import AccuracyWarning, ModelkitError, SizeWarning, SkippedWarning, SpeedWarning
@@ -102,7 +102,7 @@ def quantize(
         assert calibration is not None
         placement = place_grids(base.graph, set(plan.static))
         with stage("calibrating"):
-            batches = (feeds for feeds, _ in calibration.batches(calibration_batch(base.graph)))
+            batches = _feeds(base, calibration, calibration_batch(base.graph))
             histograms = collect(base, batches, placement.readers)
         grids = grids_from(histograms, wanted.ranges, placement.same_grid, wanted.target.signed_activations)
     else:
@@ -155,19 +155,22 @@ def plan_quantization(model: Model, wanted: Quantization) -> Plan:
 
 
 def _sample(model: Model, calibration: Dataset | None, seed: int) -> Feeds:
-    """One batch to compare on: of the calibration data, or made up."""
-    size = min(_ERROR_SAMPLES, calibration_batch(model.graph))
+    """One batch to compare on, of the size that the file fixes or a modest one: of the calibration data, or made up."""
+    size = fixed_batch(model.graph) or min(_ERROR_SAMPLES, calibration_batch(model.graph))
     if calibration is not None:
-        return next(iter(calibration.batches(size)))[0]
-    return synthetic_inputs(model.graph, size if _dynamic(model) else calibration_batch(model.graph), seed)
+        return next(_feeds(model, calibration, size))
+    return synthetic_inputs(model.graph, size, seed)
 
 
-def _dynamic(model: Model) -> bool:
-    return any(spec.dims and not isinstance(spec.dims[0], int) for spec in model.graph.inputs)
+def _feeds(model: Model, calibration: Dataset, size: int) -> Iterator[Feeds]:
+    """Batches of inputs; where the file fixes the batch, the last one is filled up by repeating its samples."""
+    if fixed_batch(model.graph) is not None:
+        return (feeds for feeds, _, _ in calibration.padded_batches(size))
+    return (feeds for feeds, _ in calibration.batches(size))
 
 
 def _keep_what_gains(base: Model, plan: Plan, build: Callable[[Plan], Model], sample: Feeds, wanted: Quantization) -> Plan:
-    one = {name: array[:1] for name, array in sample.items()} if _dynamic(base) else sample
+    one = {name: array[:1] for name, array in sample.items()} if fixed_batch(base.graph) is None else sample
     left = left_alone(base, plan, build, one, wanted.threads, seconds=0.25)
     if set(left) == set(plan.static):
         warnings.warn(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .analysis.synthetic import synthetic_inputs
+from .analysis.synthetic import fixed_batch, synthetic_inputs
 from .core.errors import ModelkitError
 from .core.forms import Array
 from .core.model import Feeds, Model
@@ -115,8 +115,7 @@ def into_family(model: Model, family: str) -> Model:
 
 def comparable_batch(model: Model, seed: int, samples: int = 2) -> Feeds:
     """Made-up inputs to compare two models on, with the file's own batch size where it fixes one."""
-    sizes = [spec.dims[0] for spec in model.graph.inputs if spec.dims and isinstance(spec.dims[0], int)]
-    return synthetic_inputs(model.graph, sizes[0] if sizes else samples, seed)
+    return synthetic_inputs(model.graph, fixed_batch(model.graph) or samples, seed)
 
 
 def outputs_of(model: Model, batch: Feeds) -> list[Array]:

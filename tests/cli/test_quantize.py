@@ -211,3 +211,15 @@ def test_a_kill_between_the_renames_leaves_the_old_model_whole(modelkit, model, 
     assert modelkit("quantize", place / "w.onnx", "--only", "c2", "--calib", calib, "--no-measure", "-q", "--force").code == 0
     assert (run(out, x) != before).any()
     assert len([path for path in place.iterdir() if path.name.startswith("w-int8") and path.suffix == ".data"]) <= 2
+
+
+@pytest.mark.parametrize("batch", [5, 20, 32])
+def test_a_fixed_batch_is_filled_up(modelkit, model, calib, batch):
+    network = onnx.load(model)
+    for value in (network.graph.input[0], network.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    onnx.save(network, model)
+    outcome = modelkit("quantize", model, "--calib", calib, "--no-measure", "--json")
+    assert outcome.code == 0, outcome.err
+    x = np.resize(np.load(calib)["x"], (batch, 3, 8, 8))
+    assert distance(run(model, x), run(model.with_name("m-int8.onnx"), x)) < 0.05

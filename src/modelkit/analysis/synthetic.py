@@ -23,6 +23,11 @@ def synthetic_inputs(graph: Graph, batch: int = 1, seed: int = 0, sizes: Mapping
     return {spec.name: _values(graph, spec, concrete_shape(graph, spec, batch, sizes), rng) for spec in graph.inputs}
 
 
+def fixed_batch(graph: Graph) -> int | None:
+    """The batch size that the file fixes its inputs to; None where it is free."""
+    return next((spec.dims[0] for spec in graph.inputs if spec.dims and isinstance(spec.dims[0], int)), None)
+
+
 def concrete_shape(graph: Graph, spec: Input, batch: int, sizes: Mapping[str, int] | None = None) -> tuple[int, ...]:
     """`spec.dims` with numbers for symbols."""
     known = graph.shape(spec.name) or (1,) * len(spec.dims)

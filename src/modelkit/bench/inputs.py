@@ -7,6 +7,7 @@ from math import prod
 
 import numpy as np
 
+from modelkit.analysis.synthetic import fixed_batch
 from modelkit.core.errors import ModelkitError
 from modelkit.core.forms import Array, numpy_dtype
 from modelkit.core.graph import Graph
@@ -15,11 +16,6 @@ from modelkit.data import Dataset
 
 LARGEST_BATCH = 256
 BATCH_BYTES = 64 << 20  # of the widest activations of a batch
-
-
-def fixed_batch(graph: Graph) -> int | None:
-    """The batch size that the file fixes; None where it is free."""
-    return next((spec.dims[0] for spec in graph.inputs if spec.dims and isinstance(spec.dims[0], int)), None)
 
 
 def check_batch_sizes(names: Sequence[str], graphs: Sequence[Graph], asked: Sequence[int] | None) -> list[int]:
