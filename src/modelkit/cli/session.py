@@ -16,11 +16,9 @@ from typing import Any
 import typer
 
 from modelkit import __version__
-from modelkit.core.errors import ModelkitError, ModelkitWarning
+from modelkit.core.errors import ModelkitWarning
 
 from .progress import Stage, stage
-
-_REPORTS = (".json", ".md", ".html", ".xml")
 
 
 class Session:
@@ -37,13 +35,11 @@ class Session:
         self.exit_code = 0
         self._reports = list(reports or [])
         self._device = device
-        for path in self._reports:
-            if path.suffix.lower() not in _REPORTS:
-                raise ModelkitError(
-                    f"--report {path} has no extension of a report format.", f"End it in one of {', '.join(_REPORTS)}."
-                )
-            if not path.resolve().parent.is_dir():
-                raise ModelkitError(f"The folder of --report {path} does not exist.", "Create it, or give another place.")
+        if self._reports:
+            from modelkit.report.write import check_report_path
+
+            for path in self._reports:
+                check_report_path(path)
         self.report: dict[str, Any] = {
             "schema": "modelkit/report-1",
             "command": name,

@@ -150,9 +150,6 @@ def _attributes(program: Program, shapes: Shapes, node: onnx.NodeProto, site: Si
         found |= {bound: _number(program, node, slot) for bound, slot in (("low", 1), ("high", 2))}
     elif function == "leaky_relu":
         found["alpha"] = given.get("alpha", 0.01)
-    elif kind == "recurrent":
-        sequence = shapes.found.get(node.input[0])
-        found["steps"] = prod(sequence[:2]) if sequence else None
     elif kind == "matmul":
         found |= _product(program, shapes, node, given)
     elif kind == "attention":
