@@ -6,10 +6,12 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping
 from math import prod
 
+import numpy as np
+
 from .algorithms.quantize.histogram import Histogram
 from .analysis.synthetic import fixed_batch
 from .core.errors import ModelkitError
-from .core.forms import Grid
+from .core.forms import Array, Grid
 from .core.graph import Graph
 from .core.model import Feeds, Model
 
@@ -19,6 +21,7 @@ RANGES = {  # name → (module, function): imported when chosen
     "entropy": ("modelkit.algorithms.quantize.entropy", "entropy_range"),
     "mse": ("modelkit.algorithms.quantize.mse", "mse_range"),
 }
+SAMPLED_ROWS = 256  # of an activation, over the whole calibration data
 _BATCH_BYTES = 4 << 20
 _LARGEST_BATCH = 16
 
@@ -40,9 +43,43 @@ def range_method(name: str) -> Callable[[Histogram], tuple[float, float]]:
     return method
 
 
-def collect(model: Model, batches: Iterable[Feeds], edges: Iterable[str]) -> dict[str, Histogram]:
-    """A histogram of each edge over all batches. Raises ModelkitError for values that are not finite and for no batches."""
+class Rows:
+    """A sample of an activation's rows, evenly spread over all that were seen (at most 2 × `SAMPLED_ROWS` are held), and the
+    smallest and largest value of each feature in all of them."""
+
+    def __init__(self) -> None:
+        self._kept: list[Array] = []
+        self._stride = 1
+        self._next = 0
+        self.low = np.full(1, np.inf, np.float32)
+        self.high = np.full(1, -np.inf, np.float32)
+
+    def add(self, values: Array) -> None:
+        """`values` (…, features)."""
+        rows = values.reshape(-1, values.shape[-1])
+        self.low = np.minimum(self.low, rows.min(0, initial=np.inf))
+        self.high = np.maximum(self.high, rows.max(0, initial=-np.inf))
+        self._kept.append(rows[self._next :: self._stride].copy())
+        self._next = (self._next - len(rows)) % self._stride
+        if sum(map(len, self._kept)) > 2 * SAMPLED_ROWS:
+            kept = np.concatenate(self._kept)
+            step = -(-len(kept) // SAMPLED_ROWS)
+            self._kept = [kept[::step].copy()]
+            self._next += self._stride * (-len(kept) % step)
+            self._stride *= step
+
+    def sample(self) -> Array:
+        """(rows, features)"""
+        return np.concatenate(self._kept)
+
+
+def collect(
+    model: Model, batches: Iterable[Feeds], edges: Iterable[str], sampled: Iterable[str] = ()
+) -> tuple[dict[str, Histogram], dict[str, Rows]]:
+    """A histogram of each edge over all batches, and rows of those in `sampled`. Raises ModelkitError for values that are not
+    finite and for no batches."""
     histograms = {edge: Histogram() for edge in edges}
+    rows = {edge: Rows() for edge in sampled}
     seen = False
     for values in model.observe(batches, list(histograms)):
         seen = True
@@ -54,15 +91,24 @@ def collect(model: Model, batches: Iterable[Feeds], edges: Iterable[str]) -> dic
                     f"The model computes NaN or infinity at {edge!r} on the calibration data.",
                     "Check the data's scaling (--scale, --mean, --std) and that the original model works on it.",
                 ) from None
+        for edge, sample in rows.items():
+            sample.add(values[edge])
         del values  # before the next batch is computed
     if not seen:
         raise ModelkitError("The calibration data holds no samples.", "Give at least one sample, better some hundred.")
-    return histograms
+    return histograms, rows
+
+
+def grid_over(histogram: Histogram, method: str, signed: bool) -> Grid:
+    """The grid for the range that `method` chooses."""
+    low, high = range_method(method)(histogram)
+    if signed:  # targets that want s8 want it symmetric
+        low, high = -max(abs(low), abs(high)), max(abs(low), abs(high))
+    return Grid.over(low, high, signed)
 
 
 def grids_from(histograms: Mapping[str, Histogram], method: str, same_grid: Mapping[str, str], signed: bool) -> dict[str, Grid]:
     """A grid for every edge; an edge in `same_grid` takes that of the edge named there."""
-    choose = range_method(method)
 
     def root(edge: str) -> str:
         while edge in same_grid:
@@ -73,9 +119,6 @@ def grids_from(histograms: Mapping[str, Histogram], method: str, same_grid: Mapp
     for edge in histograms:
         source = root(edge)
         if source not in made:
-            low, high = choose(histograms[source])
-            if signed:  # targets that want s8 want it symmetric
-                low, high = -max(abs(low), abs(high)), max(abs(low), abs(high))
-            made[source] = Grid.over(low, high, signed)
+            made[source] = grid_over(histograms[source], method, signed)
         made[edge] = made[source]
     return made

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .analysis.norms import fold_norms
 from .analysis.placement import place_grids
+from .analysis.smoothing import smoothable
 from .analysis.synthetic import fixed_batch, synthetic_inputs
 from .calibrate import calibration_batch, collect, grids_from, range_method
 from .choose import REASON, left_alone
 from .core.errors import AccuracyWarning, ModelkitError, SizeWarning, SkippedWarning, SpeedWarning
-from .core.forms import Array
+from .core.forms import Array, Grid
 from .core.model import Feeds, Model
 from .core.passes import Pass
 from .core.selection import Selection
@@ -36,6 +37,7 @@ from .quantize import (
     relative_error,
     weight_error,
 )
+from .smooth import Smoothed, smooth
 
 if TYPE_CHECKING:
     from .data import Dataset
@@ -47,7 +49,8 @@ Stage = Callable[[str], AbstractContextManager[Any]]
 
 @dataclass(frozen=True)
 class Quantization:
-    """What was asked for. `name` is the pass's ("quantize.rtn"); `measure` allows choosing layers by measured time."""
+    """What was asked for. `name` is the pass's ("quantize.rtn"); `smooth` allows spreading outliers of activations over weights,
+    `measure` choosing layers by measured time."""
 
     name: str
     chosen: Pass
@@ -55,6 +58,7 @@ class Quantization:
     target: Target
     selection: Selection = field(default_factory=Selection)
     ranges: str = "mse"
+    smooth: bool = True
     measure: bool = True
     threads: int | None = None
     seed: int = 0
@@ -66,9 +70,9 @@ class Quantization:
     def options(self) -> dict[str, Any]:
         """As the report and the file's history keep them."""
         own = asdict(self.chosen.options) if hasattr(self.chosen, "options") else {}
-        extra = {"activations": self.activations, "target": self.target.name}
+        extra: dict[str, Any] = {"activations": self.activations, "target": self.target.name}
         if self.activations == "static":
-            extra["calibration"] = self.ranges
+            extra["calibration"], extra["smooth"] = self.ranges, self.smooth
         return {**own, **extra}
 
 
@@ -97,27 +101,32 @@ def quantize(
     base = model.copy()
     fold_norms(base)
     sample = _sample(base, calibration, wanted.seed)
-    histograms = {}
+    grids: dict[str, Grid] = {}
+    smoothed: dict[str, Smoothed] = {}
     if plan.static:
         assert calibration is not None
         placement = place_grids(base.graph, set(plan.static))
+        candidates = smoothable(base.graph, placement) if wanted.smooth else {}
         with stage("calibrating"):
             batches = _feeds(base, calibration, calibration_batch(base.graph))
-            histograms = collect(base, batches, placement.readers)
-        grids = grids_from(histograms, wanted.ranges, placement.same_grid, wanted.target.signed_activations)
-    else:
-        grids = {}
+            histograms, rows = collect(base, batches, placement.readers, candidates)
+            signed = wanted.target.signed_activations
+            grids = grids_from(histograms, wanted.ranges, placement.same_grid, signed)
+            smoothed = smooth(base, candidates, rows, wanted.chosen, wanted.ranges, signed)
+            del histograms, rows
     with stage("quantising weights"):
-        forms = compress_weights(base, wanted.chosen, plan)
+        forms = compress_weights(base, wanted.chosen, plan, smoothed)
 
     def build(variant: Plan) -> Model:
         changed = base.copy()
-        apply(changed, variant, forms, grids)
+        apply(changed, variant, forms, grids, smoothed)
         return changed
 
     if plan.static and wanted.measure and base.family == "onnx":
         with stage("measuring which layers gain"):
             plan = _keep_what_gains(base, plan, build, sample, wanted)
+        if smoothed and not plan.static:  # nothing divides those weights' inputs any more
+            forms, smoothed = compress_weights(base, wanted.chosen, plan), {}
     result = build(plan)
     found, errors, agreement = _compare(base, result, plan, sample)
     if calibration is None:
@@ -126,7 +135,7 @@ def quantize(
             for name in plan.changed
             if (weight := base.parameter(name, "weight")) is not None
         }
-    records = layer_records(model, result, plan, forms)
+    records = layer_records(model, result, plan, forms, smoothed)
     for record in records:
         record.error = errors.get(record.name)
     result.provenance.history = [*model.provenance.history, _history(wanted)]

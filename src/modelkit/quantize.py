@@ -9,13 +9,14 @@ from typing import Literal
 
 import numpy as np
 
-from .analysis.placement import Placement, place_grids
+from .analysis.placement import place_grids
 from .core.errors import ModelkitError
 from .core.forms import Array, DynamicGrid, Grid, Quantized, WeightForm
 from .core.graph import Node
 from .core.model import EdgeGrid, Feeds, Model
 from .core.passes import Pass
 from .core.selection import Selection
+from .smooth import Smoothed
 
 Activations = Literal["none", "dynamic", "static"]
 
@@ -97,10 +98,14 @@ def _sample_form(chosen: Pass) -> Quantized:
     )
 
 
-def compress_weights(model: Model, chosen: Pass, plan: Plan) -> dict[str, WeightForm]:
-    """The new form of every weight in the plan. Tied weights share one form. Raises ModelkitError for NaN weights."""
+def compress_weights(
+    model: Model, chosen: Pass, plan: Plan, smoothed: Mapping[str, Smoothed] | None = None
+) -> dict[str, WeightForm]:
+    """The new form of every weight in the plan; of one that reads a smoothed activation, divided by the factor. Tied weights
+    share one form. Raises ModelkitError for NaN weights."""
     forms: dict[str, WeightForm] = {}
     made: dict[tuple[str, ...], WeightForm] = {}
+    factor_of = {name: (edge, entry.factor) for edge, entry in (smoothed or {}).items() for name in entry.layers}
     for name in plan.changed:
         layer = model.graph.by_name[name]
         weight = model.parameter(name, "weight")
@@ -112,7 +117,10 @@ def compress_weights(model: Model, chosen: Pass, plan: Plan) -> dict[str, Weight
             raise ModelkitError(
                 f"The weight of {name} holds NaN or infinity.", "Repair the model, or leave the layer out with --ignore."
             )
-        key = (*layer.parameters["weight"].stored, str(weight.shape))
+        edge, factor = factor_of.get(name, ("", None))
+        if factor is not None:
+            weight = weight / factor
+        key = (*layer.parameters["weight"].stored, str(weight.shape), edge)
         if key not in made or not layer.parameters["weight"].stored:
             made[key] = chosen.compress(layer, weight)
         forms[name] = made[key]
@@ -120,11 +128,16 @@ def compress_weights(model: Model, chosen: Pass, plan: Plan) -> dict[str, Weight
 
 
 def apply(
-    model: Model, plan: Plan, forms: Mapping[str, WeightForm], grids: Mapping[str, Grid], placement: Placement | None = None
+    model: Model,
+    plan: Plan,
+    forms: Mapping[str, WeightForm],
+    grids: Mapping[str, Grid],
+    smoothed: Mapping[str, Smoothed] | None = None,
 ) -> None:
-    """Rewrite `model` in place: weights, biases of integer layers, activation grids."""
-    if placement is None:
-        placement = place_grids(model.graph, set(plan.static))
+    """Rewrite `model` in place: weights, biases of integer layers, activation grids, smoothed or not."""
+    smoothed = smoothed or {}
+    placement = place_grids(model.graph, set(plan.static))
+    grids = {**grids, **{edge: entry.grid for edge, entry in smoothed.items()}}
     biases = {name: model.parameter(name, "bias") for name in plan.static}
     for name in plan.changed:
         form = forms[name]
@@ -134,7 +147,8 @@ def apply(
                 form = _room_for_bias(form, model.parameter(name, "weight"), bias, grid)
                 model.set_parameter(name, "bias", _integer_bias(bias, form, grid))
         model.set_parameter(name, "weight", form, DynamicGrid() if name in plan.dynamic else None)
-    model.quantize_edges({edge: EdgeGrid(grids[edge], readers) for edge, readers in placement.readers.items()})
+    factors = {edge: entry.factor for edge, entry in smoothed.items()}
+    model.quantize_edges({edge: EdgeGrid(grids[edge], at, factors.get(edge)) for edge, at in placement.readers.items()})
 
 
 def _integer_bias(bias: Array, form: Quantized, grid: Grid) -> Quantized:
@@ -157,9 +171,12 @@ def _room_for_bias(form: Quantized, weight: Array | None, bias: Array, grid: Gri
     return dataclasses.replace(form, codes=np.moveaxis(rows.reshape(moved), 0, form.axis), scale=scale)
 
 
-def layer_records(before: Model, after: Model, plan: Plan, forms: Mapping[str, WeightForm]) -> list[LayerRecord]:
+def layer_records(
+    before: Model, after: Model, plan: Plan, forms: Mapping[str, WeightForm], smoothed: Mapping[str, Smoothed]
+) -> list[LayerRecord]:
     """One record a layer of the original, changed or skipped."""
     records = []
+    smooth = {name for entry in smoothed.values() for name in entry.layers}
     for layer in before.graph.layers():
         old = sum(p.bytes for p in layer.parameters.values())
         shape = layer.parameters["weight"].shape if "weight" in layer.parameters else ()
@@ -168,6 +185,7 @@ def layer_records(before: Model, after: Model, plan: Plan, forms: Mapping[str, W
         form = str(forms[layer.name]) if layer.name in plan.changed else "dense"
         if layer.name in plan.static or layer.name in plan.dynamic:
             form += " a8" if layer.name in plan.static else " a8 dynamic"
+            form += " smoothed" if layer.name in smooth else ""
         records.append(LayerRecord(layer.name, layer.kind, shape, form, old, new, skipped=plan.skipped.get(layer.name)))
     return records
 

@@ -223,3 +223,23 @@ def test_a_fixed_batch_is_filled_up(modelkit, model, calib, batch):
     assert outcome.code == 0, outcome.err
     x = np.resize(np.load(calib)["x"], (batch, 3, 8, 8))
     assert distance(run(model, x), run(model.with_name("m-int8.onnx"), x)) < 0.05
+
+
+def test_outliers_of_an_activation_are_spread_over_the_weights(modelkit, tmp_path):
+    rng = np.random.default_rng(5)
+    x = np.tanh(rng.standard_normal((64, 16, 32))).astype(np.float32)
+    weight = onnx.numpy_helper.from_array(rng.standard_normal((32, 24)).astype(np.float32), "fc.weight")
+    gain = onnx.numpy_helper.from_array(np.where(np.arange(32) == 7, 80, 1).astype(np.float32), "gain")
+    nodes = [onnx.helper.make_node("Mul", ["x", "gain"], ["h"]), onnx.helper.make_node("MatMul", ["h", "fc.weight"], ["y"])]
+    shape = ["batch", 16, 32]
+    infos = [onnx.helper.make_tensor_value_info(name, 1, [*shape[:2], n]) for name, n in (("x", 32), ("y", 24))]
+    graph = onnx.helper.make_graph(nodes, "g", infos[:1], infos[1:], [weight, gain])
+    model = tmp_path / "m.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), model)
+    np.savez(tmp_path / "c.npz", x=x)
+    errors = {}
+    for flag in ("--smooth", "--no-smooth"):
+        layer = modelkit("quantize", model, "--calib", "c.npz", flag, "--no-measure", "--force", "--json").report["passes"][0]
+        errors[flag] = distance(run(model, x)[..., :], run(tmp_path / "m-int8.onnx", x))
+        assert ("smoothed" in layer["layers"][0]["form"]) == (flag == "--smooth")
+    assert errors["--smooth"] < errors["--no-smooth"]

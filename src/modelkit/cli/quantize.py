@@ -74,6 +74,9 @@ def command(
     calib_method: Annotated[
         str, typer.Option("--calib-method", metavar="minmax|percentile|entropy|mse", help="How ranges of activations are chosen.")
     ] = "mse",
+    smooth: Annotated[
+        bool, typer.Option("--smooth/--no-smooth", help="Spread outliers of activations over weights where that helps.")
+    ] = True,
     target: Annotated[
         str, typer.Option("--target", metavar="auto|vnni|avx2|neon|cuda", help="The processor to lay the result out for.")
     ] = "auto",
@@ -123,7 +126,15 @@ def command(
             options.setdefault("reduce_range", True)
         wanted_pass = _build(algorithm, options, optional=("reduce_range",))
         wanted = Quantization(
-            *wanted_pass, mode, aim, Selection(tuple(ignore or ()), tuple(only or ())), calib_method, measure, threads, seed
+            *wanted_pass,
+            mode,
+            aim,
+            Selection(tuple(ignore or ()), tuple(only or ())),
+            calib_method,
+            smooth,
+            measure,
+            threads,
+            seed,
         )
         path = model_path(model)
         with session.stage(f"opening {path.name}"):

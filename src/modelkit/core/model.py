@@ -16,10 +16,14 @@ Feeds = Mapping[str, Array]  # input name → array, the batch first
 @dataclass(frozen=True)
 class EdgeGrid:
     """An activation put on a grid: a quantise/dequantise pair behind `edge`, read by the nodes named in `readers` (the others,
-    and the model's outputs, read the raw value); None: everything reads the quantised value, model outputs too."""
+    and the model's outputs, read the raw value); None: everything reads the quantised value, model outputs too.
+
+    `factor` (features,): the activation is first multiplied by it along its last axis, for readers whose weights make up for
+    that (see `analysis/smoothing.py`)."""
 
     grid: Grid
     readers: frozenset[str] | None = None
+    factor: Array | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -77,12 +77,15 @@ class _Writer:
         """The quantise/dequantise pair behind an edge, where it has a grid."""
         if edge not in self.changes.grids or edge in self.quantised:
             return
-        grid, dtype, out = self.changes.grids[edge].grid, self.graph.edges[edge].dtype, self.out
-        raw = self.moved.get(edge, edge)
+        placed, dtype, out = self.changes.grids[edge], self.graph.edges[edge].dtype, self.out
+        grid, raw = placed.grid, self.moved.get(edge, edge)
         target = edge if edge in self.moved else out.fresh(f"{edge}.dequantized")
         self.quantised[edge] = target
         if dtype != "float32":
             raw = out.node("Cast", [raw], out.fresh(f"{edge}.float32"), to=onnx.TensorProto.FLOAT)
+        if placed.factor is not None:
+            factor = out.tensor(f"{edge}.factor", placed.factor.astype(np.float32))
+            raw = out.node("Mul", [raw, factor], out.fresh(f"{edge}.smoothed"))
         steps = [
             out.tensor(f"{edge}.scale", np.array(grid.scale, np.float32)),
             out.tensor(f"{edge}.zero_point", np.array(grid.zero_point, np.int8 if grid.signed else np.uint8)),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import fx
 
-from ...core.forms import Dense, Grid, Quantized
+from ...core.forms import Dense, Quantized
+from ...core.model import EdgeGrid
 from .forms import Stored, StoredForms, to_tensor
 from .grids import Lowering, fake_quantize, fake_quantize_dynamic, follower
 from .program import Program, arguments, rename, set_argument
@@ -19,14 +21,14 @@ Records = dict[str, Any]
 def lower(
     program: Program,
     forms: StoredForms,
-    grids: Mapping[str, tuple[Grid, frozenset[str] | None]],
+    grids: Mapping[str, EdgeGrid],
     *,
     dense: bool = False,
     grid_operators: Lowering = fake_quantize,
 ) -> tuple[Program, list[Records]]:
     """A changed copy of `program`, and what to write into the file so that the forms are found again.
 
-    forms: by (fx node, argument). grids: by fx node, with the fx nodes that read the quantised value (None: all).
+    forms: by (fx node, argument). grids: by fx node; their readers are fx nodes too.
     dense: decode every form and leave dynamic grids out. grid_operators: how a grid is written.
     """
     program = program.copy()
@@ -41,8 +43,8 @@ def lower(
         if record:
             records.append(record)
     nodes = program.nodes()
-    for name, (grid, readers) in grids.items():
-        _insert_grid(program, nodes[name], grid, readers, grid_operators)
+    for name, placed in grids.items():
+        _insert_grid(program, nodes[name], placed, grid_operators)
     if not dense:
         _insert_dynamic_grids(program, forms)
     program.prune()
@@ -91,10 +93,12 @@ def gathers(node: fx.Node, argument: str, form: Quantized) -> bool:
     return str(node.target) == "aten.embedding.default" and argument == "weight" and form.axis == 0
 
 
-def _insert_grid(program: Program, edge: fx.Node, grid: Grid, readers: frozenset[str] | None, operators: Lowering) -> None:
-    before = set(edge.users)
+def _insert_grid(program: Program, edge: fx.Node, placed: EdgeGrid, operators: Lowering) -> None:
+    before, readers = set(edge.users), placed.readers
+    factor = None if placed.factor is None else program.add_tensor(f"{edge.name}.factor", to_tensor(placed.factor))
     with program.graph.inserting_before(follower(edge).next):
-        quantised = operators(program, edge, grid)
+        value = edge if factor is None else program.call(torch.ops.aten.mul.Tensor, edge, factor)
+        quantised = operators(program, value, placed.grid)
     program.replace_uses(edge, quantised, lambda user: user in before and (readers is None or user.name in readers))
 
 

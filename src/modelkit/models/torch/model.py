@@ -7,6 +7,7 @@ model is run or saved. So a layer can be changed again, and the same program can
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from ...core.errors import ModelkitError
-from ...core.forms import Array, Dense, DynamicGrid, Grid, Quantized, WeightForm
+from ...core.forms import Array, Dense, DynamicGrid, Quantized, WeightForm
 from ...core.graph import Graph, Node
 from ...core.model import EdgeGrid, Feeds, Provenance
 from . import saving, stored
@@ -216,13 +217,11 @@ class TorchModel:
             self._lowered = lower(self._program, self._forms, self._placed_grids())
         return self._lowered
 
-    def _placed_grids(self) -> dict[str, tuple[Grid, frozenset[str] | None]]:
+    def _placed_grids(self) -> dict[str, EdgeGrid]:
+        """The grids, with the fx nodes that read them."""
         operators = self._built().operators
         return {
-            edge: (
-                entry.grid,
-                None if entry.readers is None else frozenset(operators[name].name for name in entry.readers if name in operators),
-            )
+            edge: replace(entry, readers=entry.readers and frozenset(operators[n].name for n in entry.readers if n in operators))
             for edge, entry in self._grids.items()
         }
 
