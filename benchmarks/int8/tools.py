@@ -19,8 +19,9 @@ NNCF = "NNCF"
 
 # What `modelkit quantize m.onnx --calib c.npz` imports.
 _OUR_IMPORTS = (
-    "import numpy, onnx, onnxruntime, pydantic, typer; import modelkit.compress, modelkit.cli.quantize, modelkit.cli.session, "
-    "modelkit.data, modelkit.models.onnx.model, modelkit.models.opening, modelkit.bench.quick"
+    "import numpy.random, onnx, onnxruntime, psutil, pydantic.json_schema, typer; import modelkit.compress, "
+    "modelkit.cli.quantize, modelkit.cli.session, modelkit.data, modelkit.models.onnx.model, modelkit.models.opening, "
+    "modelkit.bench.quick; from modelkit.cli.app import build; typer.main.get_command(build('quantize'))"
 )
 # Memory is measured above that of the libraries, imported and used once: until then much of their code is not loaded.
 _USE_ONCE = """

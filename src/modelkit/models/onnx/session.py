@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -17,6 +18,7 @@ from .tensors import Tensor, forget
 
 # Smaller tensors stay in the model's bytes: shape inference reads their values, and a view each would be a waste.
 _INLINE_BYTES = 1024
+_M_MMAP_THRESHOLD, _BIG_BLOCK = -3, 128 << 10  # malloc.h; its default before it starts to learn
 
 
 class Session:
@@ -26,6 +28,7 @@ class Session:
     def __init__(self, program: Program, outputs: Sequence[str], optimise: bool = True) -> None:
         import onnxruntime as ort
 
+        _return_big_blocks_at_once()
         options = ort.SessionOptions()
         options.enable_cpu_mem_arena = False  # it would keep the peak of every shape it has seen
         options.log_severity_level = 4
@@ -78,11 +81,17 @@ def observe(
 
 def return_memory() -> None:
     """Give what the runtime has freed back to the system: glibc would keep it, several times the model's size."""
-    import ctypes
-
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def _return_big_blocks_at_once() -> None:
+    """Let glibc map every activation by itself: it learns to keep blocks of the sizes that it sees freed, and the peak of a run
+    is then twice that of the values alive."""
+    tune = getattr(ctypes.CDLL(None), "mallopt", None)
+    if tune is not None:
+        tune(_M_MMAP_THRESHOLD, _BIG_BLOCK)
 
 
 def run_nodes(
