@@ -7,7 +7,7 @@ softmax over them) makes one unit of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -24,7 +24,7 @@ from .recurrent import recurrent_slots
 OUTPUT = "the model's outputs keep their shape"
 # Sums over channels of which some are zero stay as they are; these statistics do not.
 _INEXACT_NORMS = ("layer", "rms", "group", "instance")
-_PASSED = ("cast", "cast_like", "resize", "upsample", "identity", "dropout", "glu")
+_PASSED = ("cast", "cast_like", "resize", "upsample")
 _SIZES = ("shape", "size", "range", "nonzero", "constant_of_shape", "one_hot")
 _ORDERED = ("arg_max", "arg_min", "cum_sum", "top_k", "argmax", "argmin", "topk", "cumsum")
 
@@ -195,18 +195,29 @@ class Follower:
             self.slots[slot] = Held(of[positions], "reader" if reads or "hidden" in slot.role or "_hh" in slot.role else "writer")
         self.counts[node.name, "hidden"] = hidden
         for state in node.inputs[1:]:
-            shape = self.shape(state)
-            if len(shape) == 3 and shape[-1] == found.hidden:
-                maker = self.graph.producer(state)
-                if maker is not None and not any(self.at(name).any() for name in maker.inputs):
-                    self._set(state, along(hidden, 2, 3))  # zeros of a given size: the size will be another
-                else:
-                    self.units.join(self.at(state).reshape(-1) if self.at(state).any() else np.zeros(1, np.int64), hidden,
-                                    f"{node.name} starts from a state that stays whole")  # fmt: skip
+            if len(self.shape(state)) == 3 and self.shape(state)[-1] == found.hidden:
+                self._initial(node, state, hidden)
         for out in node.outputs:
             shape = self.shape(out)
             repeated = np.tile(hidden, shape[-1] // found.hidden) if shape else hidden
             self._set(out, along(repeated, len(shape) - 1, len(shape)))
+
+    def _initial(self, node: Node, state: str, hidden: Labels) -> None:
+        """A state that a recurrent operator starts from: made on the spot in the size that is needed, or joined."""
+        while True:
+            labels = self.at(state)
+            if labels.any():
+                self.units.join(labels, along(hidden, labels.ndim - 1, labels.ndim), f"{node.name} starts from what stays whole")
+                return
+            maker = self.graph.producer(state)
+            sources = [edge for edge in maker.inputs if self.graph.edges[edge].is_float] if maker else []
+            if maker is None or len(sources) > 1 or any(self.shape(edge)[-1:] != (len(hidden),) for edge in sources):
+                self.units.freeze(hidden, f"{node.name} starts from a state that stays whole")
+                return
+            self._set(state, along(hidden, len(self.shape(state)) - 1, len(self.shape(state))))
+            if not sources:
+                return
+            state = sources[0]
 
     # Products of activations
 
@@ -460,7 +471,7 @@ class Follower:
         for out in found:
             for labels in sources.values():
                 now = self.at(out)
-                if varying(now) != varying(labels) or not np.array_equal(now, labels):
+                if len(varying(now)) != 1 or not np.array_equal(now.reshape(-1), self.units.live(labels).reshape(-1)):
                     self.units.freeze(labels, f"{node.name} moves it in a way that is not followed")
 
     def _moved(self, node: Node, shapes: Mapping[str, Shape]) -> dict[str, Positions] | None:
@@ -511,7 +522,7 @@ class Follower:
 def _keeps_places(node: Node) -> bool:
     """Whether the node still does the same when positions are missing; the others must not touch the channels' axis."""
     return not any(
-        word in node.op.lower() for word in ("roll", "unfold", "as_strided", "diagonal", "gathernd", "gather_elements")
+        word in node.op.lower() for word in ("roll", "unfold", "as_strided", "diagonal", "gathernd", "gatherelements")
     )
 
 
@@ -520,7 +531,3 @@ def _overlap(a: Labels, a_shape: Shape, b: Labels, b_shape: Shape) -> bool:
     pairs = zip(a.shape, a_shape, b.shape, b_shape, strict=True)
     return any((x > 1 and bs > 1) or (y > 1 and as_ > 1) for x, as_, y, bs in pairs) or (a.size == b.size == 1)
 
-
-def edges_in_order(follower: Follower) -> Iterator[str]:
-    for node in follower.graph.nodes:
-        yield from node.outputs
