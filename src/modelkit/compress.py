@@ -130,7 +130,6 @@ def quantize(
     for record in records:
         record.error = errors.get(record.name)
     result.provenance.history = [*model.provenance.history, _history(wanted)]
-    result.provenance.forms = {name: str(form) for name, form in forms.items() if name in plan.changed}
     if deliver is not None:
         with stage("converting"):
             result = deliver(result)

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 
 from modelkit.core.errors import ModelkitError
-from modelkit.core.forms import Array, DynamicGrid, Quantized, WeightForm
+from modelkit.core.forms import Array, Dense, DynamicGrid, WeightForm
 from modelkit.core.graph import Graph, Node, Parameter
 from modelkit.core.model import EdgeGrid, Feeds, Provenance
 
@@ -152,10 +152,10 @@ class OnnxModel:
             self._changes.dynamic.pop(node, None)
             if activation is not None:
                 self._changes.dynamic[node] = activation
-            if isinstance(form, Quantized):
-                self.provenance.forms[node] = str(form)
-            else:
+            if isinstance(form, Dense):
                 self.provenance.forms.pop(node, None)
+            else:
+                self.provenance.forms[node] = str(form)
         self._shown = None
 
     def remove(self, node: str) -> None:

@@ -15,7 +15,7 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from ...core.errors import ModelkitError
-from ...core.forms import Array, Dense, DynamicGrid, Grid, Quantized, WeightForm
+from ...core.forms import Array, Dense, DynamicGrid, Grid, Quantized, Sparse, WeightForm
 from ...core.graph import Graph, Node
 from ...core.model import EdgeGrid, Feeds, Provenance
 from . import saving, stored
@@ -121,10 +121,10 @@ class TorchModel:
         target = shared or self._forms[site].target if site in self._forms else shared or self._target(node, role)
         self._forms[site] = Stored(form, target, activation)
         if role == "weight":
-            if isinstance(form, Quantized):
-                self.provenance.forms[node] = str(form)
-            else:
+            if isinstance(form, Dense):
                 self.provenance.forms.pop(node, None)
+            else:
+                self.provenance.forms[node] = str(form)
         self._changed()
 
     def can_lower(self, node: str, form: WeightForm, activation: DynamicGrid | None = None) -> str | None:
@@ -133,11 +133,12 @@ class TorchModel:
             return "there is no such layer"
         if found.skip:
             return found.skip
-        if isinstance(form, Quantized):
-            if form.bits not in _FEW_BITS and form.bits != 32:
-                return f"{form.bits} bits are not supported"
-            if found.kind not in ("linear", "conv", "embedding"):
-                return f"it is a {found.kind} operator"
+        if isinstance(form, Quantized) and form.bits not in _FEW_BITS and form.bits != 32:
+            return f"{form.bits} bits are not supported"
+        if not isinstance(form, Dense) and found.kind not in ("linear", "conv", "embedding"):
+            return f"it is a {found.kind} operator"
+        if activation is not None and isinstance(form, Sparse):
+            return "a sparse weight has no integers to multiply with"
         if activation is not None and found.kind != "linear":
             return "activations are found at run time for linear layers only"
         return None
