@@ -23,7 +23,11 @@ def unpacked(out: Emitter, base: str, form: Sparse) -> str:
     matrix products with eight bits a row, the fast way to count in the runtime.
     """
     packed = np.packbits(form.mask.reshape(-1), bitorder="little").reshape(-1, 1)
-    bits = out.step("BitShift", [out.tensor(f"{base}.mask", packed), out.shared("shift_left_bits", (7 - np.arange(8)).astype(np.uint8))], direction="LEFT")
+    bits = out.step(
+        "BitShift",
+        [out.tensor(f"{base}.mask", packed), out.shared("shift_left_bits", (7 - np.arange(8)).astype(np.uint8))],
+        direction="LEFT",
+    )
     bits = out.step("BitShift", [bits, out.shared("shift_right_7", np.array(7, np.uint8))], direction="RIGHT")
     ones = out.step("Cast", [bits], to=onnx.TensorProto.FLOAT)
     before = out.step("MatMul", [ones, out.shared("earlier_bits", np.triu(np.ones((8, 8), np.float32), 1))])

@@ -51,7 +51,12 @@ def lower(
 
 
 def _place(
-    program: Program, node: fx.Node, argument: str, stored: Stored, kept: dict[int, Buffers | SparseBuffers | fx.Node], dense: bool
+    program: Program,
+    node: fx.Node,
+    argument: str,
+    stored: Stored,
+    kept: dict[int, Buffers | SparseBuffers | fx.Node],
+    dense: bool,
 ) -> Records | None:
     form = stored.form
     if isinstance(form, Dense) or dense:

@@ -6,11 +6,12 @@ model is run or saved. So a layer can be changed again, and the same program can
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import fx
 from torch.export import ExportedProgram
 
@@ -21,13 +22,14 @@ from ...core.model import EdgeGrid, Feeds, Provenance
 from . import saving, stored
 from .canonical import canonical
 from .constants import Constants
-from .forms import Stored, StoredForms, to_array
+from .forms import Stored, StoredForms, to_array, to_tensor
 from .graph import View, view
 from .lowering import Records, lower
 from .opening import open_program
 from .program import Program
 from .running import run
 from .shapes import Bindings, Shapes
+from .walking import walk
 
 if TYPE_CHECKING:
     import onnx
@@ -178,6 +180,16 @@ class TorchModel:
         for batch in batches:
             values = run(lowered, batch, {*wanted, *names.values()})
             yield {name: values[names.get(name, name)] for name in wanted}
+
+    def walk(self, batches: Sequence[Feeds], edges: Iterable[str]) -> Iterator[tuple[str, list[Array]]]:
+        before = dict(self._forms)
+
+        def changed(name: str) -> dict[str, torch.Tensor]:
+            sites = [(name, argument) for argument in ("weight", "bias")]
+            entries = {site: self._forms[site] for site in sites if self._forms.get(site) is not before.get(site)}
+            return {argument: to_tensor(entry.form.decode()) for (_, argument), entry in entries.items()}
+
+        return walk(self._written()[0], batches, list(dict.fromkeys(edges)), changed)
 
     def copy(self) -> TorchModel:
         provenance = Provenance(list(self.provenance.history), dict(self.provenance.forms), self.provenance.preprocessing)

@@ -47,7 +47,9 @@ def decode_sparse(program: Program, buffers: SparseBuffers) -> fx.Node:
     form = buffers.form
     mask = program.call(aten.to.dtype, unpack_bits(program, buffers.mask, 1, form.mask.size), torch.bool)
     zeros = program.call(aten.new_zeros.default, buffers.values, [form.mask.size])
-    return program.call(aten.view.default, program.call(aten.masked_scatter.default, zeros, mask, buffers.values), list(form.shape))
+    return program.call(
+        aten.view.default, program.call(aten.masked_scatter.default, zeros, mask, buffers.values), list(form.shape)
+    )
 
 
 def read_sparse(record: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Sparse:

@@ -75,7 +75,10 @@ def raise_forms(program: Program, text: str) -> tuple[StoredForms, dict[str, str
 
 
 def _raise(
-    program: Program, constants: Constants, record: dict[str, Any], shared: dict[tuple[Any, ...], tuple[Quantized | Sparse, fx.Node]]
+    program: Program,
+    constants: Constants,
+    record: dict[str, Any],
+    shared: dict[tuple[Any, ...], tuple[Quantized | Sparse, fx.Node]],
 ) -> tuple[Site, Stored]:
     sparse = "mask" in record
     key = tuple(record[name] for name in (("mask", "values") if sparse else ("codes", "scale", "zero_point", "axis")))
