@@ -42,7 +42,9 @@ def walk(
 
 def _segment(program: Program, outputs: Sequence[str], known: set[str]) -> list[onnx.NodeProto]:
     """The nodes that compute `outputs` from the values `known`."""
-    return leading_to([name for name in outputs if name not in known], [n for n in program.nodes if not known.issuperset(n.output)])[0]
+    return leading_to(
+        [name for name in outputs if name not in known], [n for n in program.nodes if not known.issuperset(n.output)]
+    )[0]
 
 
 def _part(program: Program, nodes: Sequence[onnx.NodeProto], outputs: Sequence[str], held: Mapping[str, Array]) -> Program:

@@ -20,7 +20,9 @@ from .options import SparsityOptions
 @dataclass(frozen=True)
 class SparseGPTOptions(SparsityOptions):
     block: int = field(default=128, metadata={"bounds": (1, 1 << 16), "help": "columns that are masked together"})
-    damp: float = field(default=0.01, metadata={"bounds": (0.0, 100.0), "help": "added to the Hessian's diagonal, times its mean"})
+    damp: float = field(
+        default=0.01, metadata={"bounds": (0.0, 100.0), "help": "added to the Hessian's diagonal, times its mean"}
+    )
 
 
 class SparseGPT:
