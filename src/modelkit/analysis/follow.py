@@ -521,13 +521,10 @@ class Follower:
 
 def _keeps_places(node: Node) -> bool:
     """Whether the node still does the same when positions are missing; the others must not touch the channels' axis."""
-    return not any(
-        word in node.op.lower() for word in ("roll", "unfold", "as_strided", "diagonal", "gathernd", "gatherelements")
-    )
+    return not any(word in node.op.lower() for word in ("roll", "unfold", "as_strided", "diagonal", "gathernd", "gatherelements"))
 
 
 def _overlap(a: Labels, a_shape: Shape, b: Labels, b_shape: Shape) -> bool:
     """Whether one side's labels change along an axis where the other one, all of one unit, has its full length too."""
     pairs = zip(a.shape, a_shape, b.shape, b_shape, strict=True)
     return any((x > 1 and bs > 1) or (y > 1 and as_ > 1) for x, as_, y, bs in pairs) or (a.size == b.size == 1)
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -101,6 +101,12 @@ class Model(Protocol):
 
     def observe(self, batches: Iterable[Feeds], edges: Iterable[str]) -> Iterator[Mapping[str, Array]]:
         """Run the model batch by batch and give the values of these edges and of the outputs (by edge name) for each."""
+        ...
+
+    def walk(self, batches: Sequence[Feeds], edges: Iterable[str]) -> Iterator[tuple[str, list[Array]]]:
+        """Compute the model once, step by step, and stop at each of these edges in the order in which they come, with its value for
+        each batch. Weights that are set while it stops count from there on, so that layers see what the changed ones before them
+        give. Only values that are still needed are held: `analysis.memory` says how many bytes that takes."""
         ...
 
     def copy(self) -> Model:
