@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnx
 
-from modelkit.core.channels import Cut, Positions
+from modelkit.core.channels import Cut, new_places, padding
 from modelkit.core.errors import ModelkitError
 from modelkit.core.forms import Array
 from modelkit.core.graph import Graph, Shape
@@ -16,8 +16,6 @@ from modelkit.core.graph import Graph, Shape
 from . import constants
 from .program import Program, attributes
 from .tensors import Tensor
-
-Axes = Mapping[int, Positions]
 
 
 class Resizer:
@@ -160,7 +158,7 @@ class Resizer:
             if axis not in cut:
                 continue
             taken = np.arange(old[axis])[slice(*(_bound(n) for n in (starts[index], ends[index], steps[index])))]
-            places = _places(cut[axis], taken)
+            places = new_places(cut[axis], taken)
             if len(places) and (np.diff(places) == 1).all():
                 new_starts[index], new_ends[index], new_steps[index] = int(places[0]), int(places[-1]) + 1, 1
             else:
@@ -223,22 +221,6 @@ class Resizer:
             next(entry for entry in node.attribute if entry.name == "pads").ints[:] = pads
         else:
             node.input[1] = self.constant(f"{out}.pads", np.array(pads, np.int64))
-
-
-def padding(
-    before: int, after: int, size: int, kept: Positions | None, out_size: int, out_kept: Positions | None
-) -> tuple[int, int]:
-    """How much is still to be added (or, below 0, taken away) at both ends of an axis."""
-    inside = np.arange(size) if kept is None else kept
-    outside = np.arange(out_size) if out_kept is None else out_kept
-    first = int((outside < before).sum()) if before >= 0 else -int((inside < -before).sum())
-    last = int((outside >= out_size - after).sum()) if after >= 0 else -int((inside >= size + after).sum())
-    return first, last
-
-
-def _places(kept: Positions, taken: Array) -> Array:
-    """Where those of the old positions `taken` that are kept are now."""
-    return np.searchsorted(kept, taken[np.isin(taken, kept)])
 
 
 def _bound(value: int) -> int:
