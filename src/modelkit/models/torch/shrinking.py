@@ -37,7 +37,12 @@ def shrink(program: Program, view: View, shapes: Shapes, cut: Cut) -> None:
     for operator in view.operators.values():
         resizer.restate(operator)
     program.prune()
-    find_shapes(program)
+    hidden = {
+        view.operators[name].name: (view.graph.by_name[name].parameters["weight_hh_l0"].shape[-1], counts["hidden"])
+        for name, counts in cut.attributes.items()
+        if "hidden" in counts
+    }
+    find_shapes(program, hidden)
 
 
 def _slice_masks(view: View, name: str, graph: Graph, cut: Cut, constants: Constants, slices: Slices) -> None:
@@ -113,8 +118,18 @@ def _like(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
     return torch.nn.Parameter(new, old.requires_grad) if isinstance(old, torch.nn.Parameter) else new
 
 
-def find_shapes(program: Program) -> None:
-    """Compute every node's shape again, symbolic ones too. Raises ModelkitError where an operator does not fit its inputs."""
+def _with_units(program: Program, value: torch.Tensor, change: tuple[int, int] | None) -> torch.Tensor:
+    """A recurrent operator's output with other hidden units, which lie (once for each direction) along the last axis."""
+    if change is None:
+        return value
+    old, new = change
+    with program.fake:
+        return value.new_empty((*value.shape[:-1], value.shape[-1] // old * new))
+
+
+def find_shapes(program: Program, hidden: Mapping[str, tuple[int, int]]) -> None:
+    """Compute every node's shape again, symbolic ones too. `hidden`: by recurrent operator, its units before and now. Raises
+    ModelkitError where an operator does not fit its inputs."""
     graph = program.graph
     for node in graph.nodes:
         if node.op != "call_function" or kind_of(node)[0] == "control":
@@ -123,6 +138,9 @@ def find_shapes(program: Program) -> None:
         if any("val" not in item.meta for item in items):
             continue
         try:
+            if kind_of(node)[0] == "recurrent":  # torch has no shape rule for it
+                node.meta["val"] = tuple(_with_units(program, value, hidden.get(node.name)) for value in node.meta["val"])
+                continue
             with program.fake:
                 value = node.target(  # type: ignore[operator]
                     *fx.map_arg(node.args, lambda item: item.meta["val"]),
