@@ -6,29 +6,33 @@ model is run or saved. So a layer can be changed again, and the same program can
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import fx
 from torch.export import ExportedProgram
 
+from ...core.channels import Cut
 from ...core.errors import ModelkitError
-from ...core.forms import Array, Dense, DynamicGrid, Quantized, WeightForm
+from ...core.forms import Array, Dense, DynamicGrid, Quantized, Sparse, WeightForm
 from ...core.graph import Graph, Node
 from ...core.model import EdgeGrid, Feeds, Provenance
-from . import saving, stored
+from . import moving, saving, stored
 from .canonical import canonical
 from .constants import Constants
-from .forms import Stored, StoredForms, to_array
+from .forms import Stored, StoredForms, to_array, to_tensor
 from .graph import View, view
 from .lowering import Records, lower
 from .opening import open_program
 from .program import Program
 from .running import run
 from .shapes import Bindings, Shapes
+from .shrinking import shrink
+from .walking import walk
 
 if TYPE_CHECKING:
     import onnx
@@ -54,6 +58,7 @@ class TorchModel:
         self._view: View | None = None
         self._constants: Constants | None = None
         self._lowered: tuple[Program, list[Records]] | None = None
+        self._indices: dict[str, Array] | None = None
 
     @classmethod
     def open(
@@ -122,10 +127,10 @@ class TorchModel:
         target = shared or self._forms[site].target if site in self._forms else shared or self._target(node, role)
         self._forms[site] = Stored(form, target, activation)
         if role == "weight":
-            if isinstance(form, Quantized):
-                self.provenance.forms[node] = str(form)
-            else:
+            if isinstance(form, Dense):
                 self.provenance.forms.pop(node, None)
+            else:
+                self.provenance.forms[node] = str(form)
         self._changed()
 
     def can_lower(self, node: str, form: WeightForm, activation: DynamicGrid | None = None) -> str | None:
@@ -134,11 +139,12 @@ class TorchModel:
             return "there is no such layer"
         if found.skip:
             return found.skip
-        if isinstance(form, Quantized):
-            if form.bits not in _FEW_BITS and form.bits != 32:
-                return f"{form.bits} bits are not supported"
-            if found.kind not in ("linear", "conv", "embedding"):
-                return f"it is a {found.kind} operator"
+        if isinstance(form, Quantized) and form.bits not in _FEW_BITS and form.bits != 32:
+            return f"{form.bits} bits are not supported"
+        if not isinstance(form, Dense) and found.kind not in ("linear", "conv", "embedding"):
+            return f"it is a {found.kind} operator"
+        if activation is not None and isinstance(form, Sparse):
+            return "a sparse weight has no integers to multiply with"
         if activation is not None and found.kind != "linear":
             return "activations are found at run time for linear layers only"
         return None
@@ -155,6 +161,57 @@ class TorchModel:
         self._program.replace_uses(result, source)
         self._program.prune()
         self._changed()
+
+    def shrink(self, cut: Cut) -> None:
+        self._settle_forms()
+        expected = {edge: cut.shape(edge, self.graph.shape(edge) or ()) for edge in cut.edges}
+        view, program = self._built(), self._program
+        shrink(program, view, self._shapes, cut)
+        self._changed()
+        for edge, shape in expected.items():
+            if edge in self.graph.edges and self.graph.shape(edge) != shape:
+                raise ModelkitError(
+                    f"After pruning {edge} has the shape {self.graph.shape(edge)} instead of {shape}.",
+                    "Leave the layers around it out with --ignore, and report this with the model.",
+                )
+
+    def settle(self, node: str, edge: str, value: Array) -> None:
+        self._settle_forms()
+        reader, source = self._built().operators[node], self._program.nodes()[edge]
+        reader.replace_input_with(source, self._program.add_tensor(f"{node}.settled", to_tensor(value)))
+        self._program.prune()
+        self._changed()
+
+    def move(self, node: str, labels: Mapping[str, Array]) -> dict[str, Array] | None:
+        view, nodes = self._built(), self._program.nodes()
+        given = {view.sources[node, name] if (node, name) in view.sources else nodes[name]: labels[name] for name in labels}
+        return moving.moved(view.operators[node], given, self._known(), self._shapes, self._integers())
+
+    def _integers(self) -> dict[str, Array]:
+        """The indices that operators which move data read, for one made-up sample; none if the model does not run on it."""
+        if self._indices is None:
+            from ...analysis.synthetic import synthetic_inputs
+
+            view = self._built()
+            movers = [view.operators[node.name] for node in view.graph.nodes if node.kind in ("reshape", "concat")]
+            wanted = {name for operator in movers for name in moving.steering(operator)}
+            try:
+                self._indices = run(self._program, synthetic_inputs(view.graph, 1, 0), wanted) if wanted else {}
+            except ModelkitError:
+                self._indices = {}
+        return self._indices
+
+    def _settle_forms(self) -> None:
+        """Write dense changes into the program for good. Raises ModelkitError for others."""
+        if self._grids or not all(isinstance(entry.form, Dense) and not entry.activation for entry in self._forms.values()):
+            raise ModelkitError(
+                f"{self.path} has weights or activations that are not dense.",
+                "Prune channels first, and then go on with the result.",
+            )
+        if self._forms:
+            self._built()
+            self._program, self._forms = lower(self._program, self._forms, {})[0], {}
+            self._changed()
 
     def quantize_edges(self, grids: Mapping[str, EdgeGrid]) -> None:
         edges = self.graph.edges
@@ -178,6 +235,16 @@ class TorchModel:
         for batch in batches:
             values = run(lowered, batch, {*wanted, *names.values()})
             yield {name: values[names.get(name, name)] for name in wanted}
+
+    def walk(self, batches: Sequence[Feeds], edges: Iterable[str]) -> Iterator[tuple[str, list[Array]]]:
+        before = dict(self._forms)
+
+        def changed(name: str) -> dict[str, torch.Tensor]:
+            sites = [(name, argument) for argument in ("weight", "bias")]
+            entries = {site: self._forms[site] for site in sites if self._forms.get(site) is not before.get(site)}
+            return {argument: to_tensor(entry.form.decode()) for (_, argument), entry in entries.items()}
+
+        return walk(self._written()[0], batches, list(dict.fromkeys(edges)), changed)
 
     def copy(self) -> TorchModel:
         provenance = Provenance(list(self.provenance.history), dict(self.provenance.forms), self.provenance.preprocessing)
@@ -241,7 +308,7 @@ class TorchModel:
         return self._constants
 
     def _changed(self) -> None:
-        self._view = self._constants = self._lowered = None
+        self._view = self._constants = self._lowered = self._indices = None
 
     def _argument(self, node: str, role: str) -> fx.Node | None:
         from .program import arguments

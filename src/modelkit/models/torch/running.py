@@ -21,7 +21,7 @@ def run(program: Program, feeds: Feeds, wanted: Collection[str]) -> dict[str, Ar
     with torch.no_grad():
         recorder = _Recorder(program, set(wanted))
         try:
-            recorder.run(*_inputs(program, feeds))
+            recorder.run(*inputs_of(program, feeds))
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
             reason = str(error).split("\n")[0].rstrip(".")
             raise ModelkitError(
@@ -30,7 +30,8 @@ def run(program: Program, feeds: Feeds, wanted: Collection[str]) -> dict[str, Ar
     return recorder.found
 
 
-def _inputs(program: Program, feeds: Feeds) -> list[Any]:
+def inputs_of(program: Program, feeds: Feeds) -> list[Any]:
+    """What the program's placeholders stand for, in order. Raises ModelkitError for an input that the batch lacks."""
     values: list[Any] = []
     for node in program.graph.nodes:
         if node.op != "placeholder":
