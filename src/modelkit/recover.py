@@ -48,7 +48,7 @@ class Distillation:
     weight_decay: float = 0.0
     loss: str = "auto"
     temperature: float = 2.0
-    features: float = 0.0
+    features: float = 1.0
     labels: float = 0.0
     held_out: float = 0.1
     precision: str = "auto"
@@ -112,8 +112,9 @@ def recover(
 ) -> Recovery:
     """Train a copy of `student`, in the forms that its weights have, to give what `teacher` gives on `data`.
 
-    A part of the data is held out; the weights kept are those with the lowest loss there, so the result is not worse than the start
-    on it. checkpoint: where the state is saved every half minute, and found again. Raises ModelkitError for models that don't fit.
+    A part of the data is held out; the weights kept are those with the lowest loss there, so the result is not worse than the
+    start on it. checkpoint: where the state is saved every half minute, and found again. Raises ModelkitError for models that
+    don't fit.
     """
     from .distill.checkpoint import Checkpoint
     from .distill.training import train
@@ -185,9 +186,13 @@ def _lesson(model: TorchModel, teacher: Model, data: Dataset, wanted: Distillati
     if wanted.loss != "auto":
         losses = dict.fromkeys(losses, wanted.loss)  # type: ignore[arg-type]
     if not losses:
-        raise ModelkitError(f"{model.path} gives no floating-point output to learn from.", "Give the model before its last argmax.")
+        raise ModelkitError(
+            f"{model.path} gives no floating-point output to learn from.", "Give the model before its last argmax."
+        )
     if wanted.labels and (kind != "i"):
-        raise ModelkitError("Weighing in labels needs data with class labels.", "Add an array of labels named y, or leave it out.")
+        raise ModelkitError(
+            "Weighing in labels needs data with class labels.", "Add an array of labels named y, or leave it out."
+        )
     outputs = matched_outputs(graph, teacher.graph)
     features = matched_features(graph, teacher.graph) if wanted.features else {}
     edges = {**{name: outputs[name] for name in losses}, **features}

@@ -13,6 +13,7 @@ from modelkit import __version__
 
 COMMANDS = {
     "quantize": "Store weights (and activations) in 8 bits or fewer.",
+    "recover": "Distil the original into the compressed model.",
     "bench": "Measure latency, memory, size and quality.",
     "inspect": "Show layers, shapes, parameters, MACs and bytes.",
     "convert": "Change the file format; outputs are checked equal.",

@@ -1,5 +1,5 @@
-"""What an interrupted training goes on from: written beside OUT every half minute, by a rename, so that a kill at any time leaves a
-whole one."""
+"""What an interrupted training goes on from: written beside OUT every half minute, by a rename, so that a kill at any time
+leaves a whole one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """The state that was saved; None when there is none. Raises ModelkitError for one that can't be read or is of another run."""
+        """The state that was saved; None when there is none. Raises ModelkitError for one that can't be read or is of another
+        run."""
         if self.path is None or not self.path.exists():
             return None
         try:

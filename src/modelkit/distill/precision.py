@@ -21,8 +21,9 @@ def autocast(precision: str, device: str) -> AbstractContextManager[object]:
 
 
 def choose(asked: str, device: str, step: Callable[[str], torch.Tensor]) -> Precision:
-    """`asked`, or for "auto" what suits the device: on CUDA bfloat16 where it has it, else float16; on a CPU with bfloat16 products
-    that, if `step(precision)` (a forward and backward pass that gives its loss) is measured faster with it and gives about the same."""
+    """`asked`, or for "auto" what suits the device: on CUDA bfloat16 where it has it, else float16; on a CPU with bfloat16
+    products that, if `step(precision)` (a forward and backward pass that gives its loss) is measured faster with it and gives
+    about the same."""
     if asked == "auto":
         if device.startswith("cuda"):
             return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"

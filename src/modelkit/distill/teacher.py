@@ -93,7 +93,8 @@ def matched_outputs(student: Graph, teacher: Graph) -> dict[str, str]:
     """The teacher's output for each of the student's, by place. Raises ModelkitError where they don't fit."""
     pairs = dict(zip(student.outputs, teacher.outputs, strict=False))
     fits = len(student.outputs) == len(teacher.outputs) and all(
-        None in (student.shape(a), teacher.shape(b)) or _sizes(student.shape(a)) == _sizes(teacher.shape(b)) for a, b in pairs.items()
+        None in (student.shape(a), teacher.shape(b)) or _sizes(student.shape(a)) == _sizes(teacher.shape(b))
+        for a, b in pairs.items()
     )
     if not fits:
         shapes = [[graph.shape(name) for name in graph.outputs] for graph in (student, teacher)]

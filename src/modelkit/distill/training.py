@@ -30,8 +30,9 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Schedule:
-    """epochs over the training samples; lr: the highest learning rate, reached after a share `warmup` of the steps, then falling to
-    zero along a cosine; optimizer: "adamw" or "sgd" (with momentum 0.9); precision: "auto", "float32", "bfloat16", "float16"."""
+    """epochs over the training samples; lr: the highest learning rate, reached after a share `warmup` of the steps, then
+    falling to zero along a cosine; optimizer: "adamw" or "sgd" (with momentum 0.9); precision: "auto", "float32", "bfloat16",
+    "float16"."""
 
     epochs: int = 10
     batch_size: int = 32
@@ -53,8 +54,8 @@ class Schedule:
 
 @dataclass
 class History:
-    """Mean losses on the held-out samples: before, and behind each epoch; and of the training batches of each epoch. `best` is the
-    epoch whose weights were kept; 0: those that it began with."""
+    """Mean losses on the held-out samples: before, and behind each epoch; and of the training batches of each epoch. `best` is
+    the epoch whose weights were kept; 0: those that it began with."""
 
     before: float = math.nan
     held_out: list[float] = field(default_factory=list)

@@ -224,8 +224,8 @@ class TorchModel:
         }
 
     def trainable(self, masked: bool, edges: Collection[str] = (), device: str = "cpu") -> Trainable:
-        """The model as a module whose weights can be trained in their forms; `trained` takes them back. masked: whether zeros stay
-        zero in all weights, not only in sparse ones. edges: values of the graph that it gives besides the outputs."""
+        """The model as a module whose weights can be trained in their forms; `trained` takes them back. masked: whether zeros
+        stay zero in all weights, not only in sparse ones. edges: values of the graph that it gives besides the outputs."""
         dense: dict[int, Dense] = {}
         forms = {
             site: replace(entry, form=dense.setdefault(id(entry.form), Dense(entry.form.decode())))

@@ -24,15 +24,16 @@ aten = torch.ops.aten
 
 
 class Trainable(nn.Module):
-    """`program` reads each weight from one placeholder. forms: those of the weights by target (FQN). sites: the target of each place
-    that has a form. trained: the targets that learn. masked: whether zeros of the others than sparse weights stay zero too. edges: values to give besides the outputs.
+    """`program` reads each weight from one placeholder. forms: those of the weights by target (FQN). sites: the target of each
+    place that has a form. trained: the targets that learn. masked: whether zeros of the others than sparse weights stay zero
+    too. edges: values to give besides the outputs.
 
     Parameters are kept in float32 whatever the weight's type, and cast where they are read.
     """
 
     def __init__(
-        self, program: Program, forms: Mapping[str, WeightForm], sites: Mapping[Site, str], trained: Collection[str], masked: bool, edges: Collection[str],
-        device: str,
+        self, program: Program, forms: Mapping[str, WeightForm], sites: Mapping[Site, str], trained: Collection[str],
+        masked: bool, edges: Collection[str], device: str,
     ) -> None:  # fmt: skip
         super().__init__()
         self.outputs = [node.name for node in program.user_outputs()]
@@ -55,7 +56,9 @@ class Trainable(nn.Module):
 
     def forward(self, feeds: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The outputs and the edges asked for, by name. Raises KeyError for an input that is missing."""
-        known = {target: weight().to(self._dtypes[target]) for target, weight in zip(self.targets, self._weights.values(), strict=True)}
+        known = {
+            target: weight().to(self._dtypes[target]) for target, weight in zip(self.targets, self._weights.values(), strict=True)
+        }
         values: list[Any] = []
         for name in self._placeholders:
             spec = self._specs[name]
@@ -77,6 +80,8 @@ class Trainable(nn.Module):
 class _DenseWeight(nn.Module):
     """A weight whose zeros stay zero if `masked`."""
 
+    mask: torch.Tensor | None
+
     def __init__(self, form: Dense, masked: bool) -> None:
         super().__init__()
         self.latent = nn.Parameter(to_tensor(form.array).float())
@@ -92,6 +97,8 @@ class _DenseWeight(nn.Module):
 
 
 class _SparseWeight(nn.Module):
+    mask: torch.Tensor
+
     def __init__(self, form: Sparse) -> None:
         super().__init__()
         self.latent = nn.Parameter(to_tensor(form.decode()).float())
@@ -108,6 +115,10 @@ class _SparseWeight(nn.Module):
 
 class _QuantizedWeight(nn.Module):
     """The grid stays; the codes stay within those that are in use, as some targets allow fewer than the bits do."""
+
+    scale: torch.Tensor
+    zero: torch.Tensor | None
+    mask: torch.Tensor | None
 
     def __init__(self, form: Quantized, masked: bool) -> None:
         super().__init__()
