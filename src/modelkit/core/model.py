@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from .channels import Cut
 from .forms import Array, DynamicGrid, Grid, WeightForm
 from .graph import Graph
 
@@ -75,6 +76,23 @@ class Model(Protocol):
 
     def remove(self, node: str) -> None:
         """Take out a node with one data input and one output (a folded batch norm): its readers read its input."""
+        ...
+
+    def shrink(self, cut: Cut) -> None:
+        """Make every axis that `cut` names as short as it says: parameters, and whatever states a size (reshapes, splits,
+        slices, counts of groups and heads). Forms set before are kept if they are dense. Cuts come from
+        `Channels.cut`, made for this model's present graph. Raises ModelkitError when the model is quantised."""
+        ...
+
+    def settle(self, node: str, edge: str, value: Array) -> None:
+        """Let `node` read the constant `value` (of a shape that broadcasts) instead of `edge`; what only led to `edge` is
+        dropped."""
+        ...
+
+    def move(self, node: str, labels: Mapping[str, Array]) -> dict[str, Array] | None:
+        """What a node of kind "reshape" or "concat" does with numbers: its outputs by edge, where it is given float32 arrays by
+        edge and by role (for those of its parameters that it moves), each of the edge's (the parameter's) shape. None when that
+        can't be found out."""
         ...
 
     def quantize_edges(self, grids: Mapping[str, EdgeGrid]) -> None:

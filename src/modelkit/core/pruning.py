@@ -1,0 +1,67 @@
+"""What a pass that removes channels is given, and what it must give back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+from .channels import Channels
+from .graph import Graph
+from .model import Feeds, Model
+
+Measure = Literal["sparsity", "macs", "params", "speedup"]
+Cost = Callable[[Graph], float]  # of a graph that may be `Cut.resized`; in the same unit as the task's limit
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What was asked for. sparsity: the share of channels that goes. macs, params: the share of the original that is kept.
+    speedup: original latency / new latency."""
+
+    measure: Measure
+    value: float
+
+    @property
+    def kept(self) -> float:
+        """The share of the original's cost that may remain."""
+        if self.measure == "sparsity":
+            return 1 - self.value
+        return 1 / self.value if self.measure == "speedup" else self.value
+
+    def __str__(self) -> str:
+        return f"--{self.measure} {self.value:g}"
+
+
+@dataclass(frozen=True)
+class PruningTask:
+    """One request for channel pruning.
+
+    model: a copy that the pass may change; batch norms are folded where they can be. channels: its groups and branches, without
+    those that the user excluded. cost and limit: the result's `cost(model.graph)` must be at most `limit`.
+    round_to: groups keep a multiple of this many units where they are larger. batches: calibration data, anew at each call.
+    """
+
+    model: Model
+    channels: Channels
+    cost: Cost
+    limit: float
+    budget: Budget
+    round_to: int = 8
+    batches: Callable[[], Iterable[Feeds]] | None = None
+    seed: int = 0
+    progress: Callable[[str], Any] = field(default=lambda name: None)
+
+
+class ChannelPass(Protocol):
+    """A plugin `prune.NAME` for `--pattern channel`. `needs_data`: it can't do without calibration data."""
+
+    summary: ClassVar[str]
+    Options: ClassVar[type]
+    needs_data: ClassVar[bool]
+
+    def __init__(self, options: Any) -> None: ...
+
+    def prune(self, task: PruningTask) -> Model:
+        """The pruned model. Raises ModelkitError when the limit can't be reached, saying how far it can go."""
+        ...
