@@ -257,12 +257,16 @@ class Follower:
             labels = self._same_along(self.at(edge), node, (heads.axis(self.shape(edge)),)).reshape(-1)
             size = self.shape(edge)[heads.axis(self.shape(edge))]
             units.join(np.broadcast_to(labels, (size,)), np.repeat(ids, size // heads.shared),
-                       f"{node.name} reads what stays whole" if labels.any() else f"{node.name} has heads of its own")  # fmt:
-                       skip if heads.packed: self.counts[node.name, "heads" if count == heads.query else "kv_heads"] =
-                       np.repeat(ids, count // heads.shared) for mask in node.inputs[3:]: shape = self.shape(mask) if len(shape)
-                       >= 3 and shape[-3] == heads.query and heads.query > 1: units.freeze(ids, f"the mask of {node.name} has a
-                       part for each head") out = node.outputs[0] axis = heads.axis(self.shape(out)) self._set(out,
-                       along(np.repeat(ids, self.shape(out)[axis] // heads.shared), axis, len(self.shape(out))))
+                       f"{node.name} reads what stays whole" if labels.any() else f"{node.name} has heads of its own")  # fmt: skip
+            if heads.packed:
+                self.counts[node.name, "heads" if count == heads.query else "kv_heads"] = np.repeat(ids, count // heads.shared)
+        for mask in node.inputs[3:]:
+            shape = self.shape(mask)
+            if len(shape) >= 3 and shape[-3] == heads.query and heads.query > 1:
+                units.freeze(ids, f"the mask of {node.name} has a part for each head")
+        out = node.outputs[0]
+        axis = heads.axis(self.shape(out))
+        self._set(out, along(np.repeat(ids, self.shape(out)[axis] // heads.shared), axis, len(self.shape(out))))
 
     # Element by element
 
