@@ -82,7 +82,8 @@ def _assembled(follower: Follower) -> Channels:
     groups = []
     names: dict[str, int] = {}
     singles: set[int] = set()
-    for members in _by_signature({**slots, **edges}):
+    places: dict[Any, Labels] = {**slots, **edges}
+    for members in _by_signature(places):
         if len(members) == 1:
             singles.update(members)
             continue
@@ -106,7 +107,7 @@ def _assembled(follower: Follower) -> Channels:
     return Channels(follower.graph, tuple(groups), branches(follower.graph), _frozen(follower, slots, singles))
 
 
-def _by_signature(places: Mapping[tuple, Labels]) -> list[list[int]]:  # type: ignore[type-arg]
+def _by_signature(places: Mapping[Any, Labels]) -> list[list[int]]:
     """Labels that occur at the same places, in the order of their first place."""
     seen: dict[int, list[int]] = {}
     for index, labels in enumerate(places.values()):
