@@ -1,12 +1,14 @@
-"""Wanda and SparseGPT beside their authors' code on a language model: `python benchmarks/sparsity.py --reference DIR --text FILE`.
+"""Wanda and SparseGPT beside their authors' code on a language model.
+
+    python benchmarks/sparsity.py --reference DIR --text FILE
 
 DIR holds the two checkouts, which are not part of this repository and need not be installed:
 
     git clone https://github.com/locuslab/wanda DIR/wanda
     git clone https://github.com/IST-DASLab/sparsegpt DIR/sparsegpt
 
-Both sides prune the linear layers of the same checkpoint's blocks, calibrated on the same windows of the training part of FILE; the
-perplexity is that of the held-out part, computed by the same code.
+Both sides prune the linear layers of the same checkpoint's blocks, calibrated on the same windows of the training part of FILE;
+the perplexity is that of the held-out part, computed by the same code.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ DOCUMENT = ROOT / "docs" / "benchmarks.md"
 CONTEXT = 128
 CASES = [
     (m, s, p)
-    for s, p in ((0.5, "unstructured"), (0.5, "2:4"), (0.6, "unstructured"))
+    for s, p in ((0.5, "unstructured"), (0.5, "2:4"), (0.7, "unstructured"))
     for m in ("magnitude", "wanda", "sparsegpt")
 ]
 
@@ -174,9 +176,9 @@ def render(rows: list[Row], dense: float, arguments: argparse.Namespace) -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "transformers", "numpy"))
     head = ["method", "pattern", "sparsity", "dense", "authors' code", "ours, .onnx", "ours, .pt2", "seconds"]
     lines = [
-        f"{cpu_name()} ({target_isa()}), Python {platform.python_version()}, {packages}. Model: {arguments.model.name}; perplexity per "
-        f"token on the held-out text, mean of {arguments.seeds} draws of {arguments.windows} calibration windows; in brackets the "
-        "difference to the authors' code; seconds: the slower of our two commands, start-up included.",
+        f"{cpu_name()} ({target_isa()}), Python {platform.python_version()}, {packages}. Model: {arguments.model.name}. Perplexity "
+        f"per token on the held-out text, mean of {arguments.seeds} draws of {arguments.windows} calibration windows; in brackets "
+        "the difference to the authors' code. Seconds: the slower of our two commands, start-up included.",
         "",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
@@ -188,7 +190,8 @@ def render(rows: list[Row], dense: float, arguments: argparse.Namespace) -> str:
 def save(table: str) -> None:
     start, end = "<!-- sparsity -->", "<!-- end of sparsity -->"
     text = DOCUMENT.read_text(encoding="utf-8")
-    section = f"{start}\n## Sparsity of a language model\n\n`python benchmarks/sparsity.py --reference DIR --text FILE --save`\n\n{table}\n{end}"
+    command = "`python benchmarks/sparsity.py --reference DIR --text FILE --save`"
+    section = f"{start}\n## Sparsity of a language model\n\n{command}\n\n{table}\n{end}"
     if start in text:
         text = text[: text.index(start)] + section + text[text.index(end) + len(end) :]
     else:

@@ -1,9 +1,9 @@
 """The authors' published code for Wanda and SparseGPT, run on a Llama-type checkpoint on a CPU.
 
-Run in a process of its own: `sparsity_reference.py WANDA SPARSEGPT MODEL TOKENS.npy METHOD SHARE PATTERN OUT`, the first two being
-checkouts, MODEL and OUT folders. The loop over blocks is that of the Wanda repository, which knows both methods; SparseGPT's
-arithmetic is that of its own repository. What is replaced: the loader of calibration data (it would download C4), calls of
-`.cuda()`, and the signature of a decoder layer, which is another in today's transformers.
+Run in a process of its own: `sparsity_reference.py WANDA SPARSEGPT MODEL TOKENS.npy METHOD SHARE PATTERN OUT`, the first two
+being checkouts, MODEL and OUT folders. The loop over blocks is that of the Wanda repository, which knows both methods;
+SparseGPT's arithmetic is that of its own repository. What is replaced: the loader of calibration data (it would download C4),
+calls of `.cuda()`, and the signature of a decoder layer, which is another in today's transformers.
 """
 
 import sys

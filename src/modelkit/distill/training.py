@@ -187,14 +187,14 @@ def _step(
     with autocast(precision, device):
         loss = objective(rows, True)
     if not torch.isfinite(loss):
-        return float(loss)
+        return float(loss.detach())
     scaler.scale(loss).backward()
     scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(module.parameters(), _CLIP)
     if torch.isfinite(norm) or scaler.is_enabled():  # the scaler leaves such steps out itself
         scaler.step(optimizer)
     scaler.update()
-    return float(loss)
+    return float(loss.detach())
 
 
 def _trial(module: nn.Module, objective: Objective, rows: Array, device: str) -> Callable[[str], torch.Tensor]:
@@ -203,7 +203,7 @@ def _trial(module: nn.Module, objective: Objective, rows: Array, device: str) ->
             loss = objective(rows, True)
         loss.backward()
         module.zero_grad(set_to_none=True)
-        return loss
+        return loss.detach()
 
     return step
 
