@@ -14,6 +14,7 @@ from modelkit import __version__
 COMMANDS = {
     "quantize": "Store weights (and activations) in 8 bits or fewer.",
     "bench": "Measure latency, memory, size and quality.",
+    "compare": "Say which model is better, worse or the same; gates for CI.",
     "inspect": "Show layers, shapes, parameters, MACs and bytes.",
     "convert": "Change the file format; outputs are checked equal.",
     "passes": "Show the installed algorithms and their options.",
