@@ -141,7 +141,7 @@ def test_a_fixed_batch_is_padded_and_other_sizes_are_refused(tmp_path):
         ({"dataset": Arrays(np.zeros((4, 16), np.float32)), "metrics": ["accuracy"]}, "labels"),
         ({"dataset": Arrays(np.zeros((4, 16), np.float32)), "metrics": ["agreement"]}, "only one model"),
         ({"batch_sizes": [0]}, "batch size"),
-        ({"runtime": "tensorflow"}, "onnxruntime"),
+        ({"runtimes": "tensorflow"}, "onnxruntime"),
         ({"device": "cuda"}, "onnxruntime-gpu"),
         ({"device": "gpu"}, "cpu or cuda"),
     ],
@@ -178,14 +178,15 @@ def test_too_many_threads_are_a_warning(linear):
     assert any(issubclass(w.category, NoiseWarning) and "--threads" in str(w.message) for w in seen)
 
 
-def test_a_worker_is_stopped_outside_its_turn(linear):
+def test_a_worker_is_stopped_outside_its_turn(linear, tmp_path):
     with WorkerProcess("linear", 1) as worker:
         process = psutil.Process(worker.pid)
         worker.ask("load", runtime="onnxruntime", path=str(linear.path), device="cpu", threads=1)
         worker.pause()
         wait_for(lambda: process.status() == psutil.STATUS_STOPPED)
         with worker.awake():
-            assert worker.ask("peak_memory")["host"] > 0
+            write_arrays(tmp_path / "x.npz", {"x": np.ones((1, 16), np.float32)})
+            assert worker.ask("warm_up", feeds=str(tmp_path / "x.npz"), seconds=0.01)["peak"] > 1 << 20
         wait_for(lambda: process.status() == psutil.STATUS_STOPPED)
     assert not psutil.pid_exists(worker.pid)
 
@@ -195,7 +196,7 @@ def test_a_dying_worker_is_a_user_error(how, message):
     with WorkerProcess("m.onnx", 1) as worker:
         os.kill(worker.pid, how)
         with pytest.raises(ModelkitError, match=f"m.onnx: .*{message}"):
-            worker.ask("peak_memory")
+            worker.ask("outputs", feeds="", to="")
 
 
 def test_a_crash_is_reported_with_the_last_line_of_standard_error(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from .contender import Contender, Progress, check, contenders
 from .cpu import usable_cores
 from .inputs import quality_batch_size
 from .launch import Started, launched
-from .measurement import Measurement, Quality, Subject, measurement
+from .measurement import Measurement, Profile, Quality, Subject, measurement
 from .metrics.metric import Metric
 from .noise import look, noise_before, noise_during, own_seconds, quiet_cpus, warn
 from .quality import choose_metrics, evaluate, summarise
@@ -26,6 +27,7 @@ from .quality import choose_metrics, evaluate, summarise
 BLOCKS = 20  # per measurement: enough for the block bootstrap, long enough to be worth switching
 LEAST_SAMPLES = 5  # of a model so slow that the time would not allow for more
 WARM_UP_SECONDS = 2.0
+PROFILE_SECONDS = 1.0
 
 
 def measure(
@@ -39,12 +41,14 @@ def measure(
     metrics: Sequence[str] = (),
     seed: int = 0,
     progress: Progress | None = None,
+    profiles: Path | None = None,
 ) -> list[Measurement]:
     """Latency, throughput, memory, energy and (with a dataset) quality of every model in every runtime at every batch size.
 
     `threads` None means one per usable core, `batch_sizes` None 1 (or the size that a model fixes), `max_time` is in seconds
     for each model, runtime and batch size. The first model (in the first runtime) is the original for metrics that compare.
-    The result is ordered by batch size, then as the models were given, then as the runtimes were. Warns with NoiseWarning.
+    The result is ordered by batch size, then as the models were given, then as the runtimes were. `profiles`: a folder for
+    traces, which also asks for the time by layer. Warns with NoiseWarning.
     Raises ModelkitError before anything is measured when the runtime, device, batch sizes, data or metrics don't suit the
     models; later when a worker fails.
     """
@@ -68,6 +72,9 @@ def measure(
                     started, max_time, time.monotonic, np.random.default_rng(seed), partial(report, f"measuring, batch {size}")
                 )
                 result += [measurement(it, conditions, [start], seed) for it, start in zip(here, started, strict=True)]
+                if profiles is not None:
+                    report("profiling", 1.0)
+                    _add_profiles(result[-len(here) :], here, started, profiles)
                 if dataset is not None and wanted and not quality:
                     quality = _quality(models, started, dataset, wanted, folder, seed, partial(report, "evaluating"))
     warn(noise_during(before, look(device), own_seconds() - ours))
@@ -98,6 +105,18 @@ def take_turns(
             started[index].take(max_time / BLOCKS, settle=len(started) > 1)
             spent[index] += clock() - began
             progress(min(1.0, sum(spent) / (max_time * len(started))))
+
+
+def _add_profiles(measured: Sequence[Measurement], here: Sequence[Contender], started: Sequence[Started], folder: Path) -> None:
+    """After everything was timed, as profilers slow a model down."""
+    taken: set[Path] = set()
+    for result, it, start in zip(measured, here, started, strict=True):
+        name = f"{Path(it.name).stem}-{it.runtime}"
+        trace = next(path for i in count(1) if (path := folder / f"{name}{f'-{i}' * (i > 1)}.trace.json") not in taken)
+        taken.add(trace)
+        with start.worker.awake():
+            layers = start.worker.ask("profile", trace=str(trace), seconds=PROFILE_SECONDS)["layers"]
+        result.profile = Profile(str(trace), layers)
 
 
 def _quality(

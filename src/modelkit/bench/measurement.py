@@ -95,7 +95,7 @@ class Memory:
     device: int | None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Measurement:
     """One model in one runtime at one batch size.
 

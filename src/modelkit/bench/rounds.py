@@ -42,7 +42,7 @@ def plan_round(max_time: float, start_seconds: float, run_seconds: float, conten
     measuring = max(max_time / ROUNDS - start_seconds, start_seconds / 2, least)
     if (start_seconds + measuring) * (FEWEST + 1) > max_time:
         rounds = max(1, int(max_time / (start_seconds + measuring)))
-        measuring = max(measuring, max_time / rounds - start_seconds)
+        measuring = max(least, max_time / rounds - start_seconds)
     each = measuring / contenders
     turns = int(np.clip(each / max(TURN_SECONDS, run_seconds), LEAST_TURNS, MOST_TURNS))
     return Plan(turns, each / turns)

@@ -169,7 +169,7 @@ def _judged(limit: Limit, metrics: Mapping[str, Mapping[str, Any]]) -> dict[str,
     if limit.kind == "max-drop":
         drop = metric["candidate"] - metric["baseline"]
         drop = -drop if metric["higher_is_better"] else drop
-        return {"value": drop, "passed": drop <= limit.value + ROUNDING}
+        return {"value": drop + 0.0, "passed": drop <= limit.value + ROUNDING}
     if limit.kind == "min-speedup":
         ends = metric["ci95"]
         if ends is None:

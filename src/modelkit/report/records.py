@@ -30,9 +30,7 @@ Count = Annotated[int, Field(ge=0)]
 class Record(BaseModel):
     """Keys beyond the contract's are kept: a later version may add some."""
 
-    model_config = ConfigDict(
-        extra="allow", populate_by_name=True, allow_inf_nan=False, json_schema_serialization_defaults_required=True
-    )
+    model_config = ConfigDict(extra="allow", populate_by_name=True, allow_inf_nan=False)
 
 
 class Environment(Record):

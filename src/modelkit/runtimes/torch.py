@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,9 @@ from modelkit.core.errors import ModelkitError
 from modelkit.core.forms import Array
 from modelkit.core.model import Feeds
 
-from .runtime import Clock, match, repeat
+from .runtime import Clock, match, operator_times, repeat
+
+PROFILED_RUNS = 50  # traces of more are slow to open
 
 
 class Torch:
@@ -114,6 +117,23 @@ class ProgramRunner:
         import torch
 
         return int(torch.cuda.max_memory_allocated()) if self._device == "cuda" else None
+
+    def profile(self, trace: Path, seconds: float) -> list[dict[str, Any]]:
+        import torch
+        from torch.profiler import ProfilerActivity, profile
+
+        activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (self._device == "cuda")
+        arguments, keywords = self._prepared
+        end, runs = time.perf_counter() + seconds, 0
+        with torch.inference_mode(), profile(activities=activities, acc_events=True) as profiler:
+            while runs < PROFILED_RUNS and (runs < 2 or time.perf_counter() < end):
+                self._function(*arguments, **keywords)
+                runs += 1
+        profiler.export_chrome_trace(str(trace))
+        times = profiler.key_averages()
+        on_device = self._device == "cuda"
+        found = ((it.key, it.key, (it.self_device_time_total if on_device else it.self_cpu_time_total) / 1000) for it in times)
+        return operator_times(found, runs)
 
     def _arguments(self, feeds: Feeds) -> tuple[tuple[Any, ...], dict[str, Any]]:
         import torch
