@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from math import log, log1p
+from math import inf, log, log1p
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from .paired import by_class, flips, paired_difference
 from .quality import Answers, choose_metrics, evaluate, summarise
 from .rounds import FEWEST, Round, play
 from .sequential import Estimate, SequentialTest
+from .statistics import student_quantile
 from .verdict import decided
 
 # The error allowed to each timing over all looks; together 5%. The median decides when to stop.
@@ -182,7 +183,16 @@ def _one_look(rounds: Sequence[Round], candidate: int, name: str, alpha: float, 
     test = SequentialTest(alpha, np.random.default_rng((seed, candidate)))
     if len(rounds) >= FEWEST:
         return test.look(by_round(rounds, candidate, name), 1.0)
-    return test.look(by_turn(rounds, candidate, name), 1.0).widened(FEW_STARTS / len(rounds) ** 0.5)
+    turns = by_turn(rounds, candidate, name)
+    estimate = test.look(turns, 1.0) if len(turns) >= FEWEST else _student(turns)
+    return estimate.widened(FEW_STARTS / len(rounds) ** 0.5)
+
+
+def _student(turns: Array) -> Estimate:
+    """Of a few turns, as a model is slow that allows for no more. Student's t is safe for any symmetric noise (Efron 1969)."""
+    at = float(turns.mean())
+    half = student_quantile(len(turns) - 1) * float(turns.std(ddof=1)) / len(turns) ** 0.5 if len(turns) > 2 else inf
+    return Estimate(at, at - half, at + half)
 
 
 def _few_or_many(values: Array, seed: int) -> Estimate:

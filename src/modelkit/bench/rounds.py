@@ -18,7 +18,7 @@ from .launch import Started
 ROUNDS = 20  # aimed at within the time
 FEWEST = 6  # rounds that the test of signs needs to say anything
 TURN_SECONDS = 0.05
-LEAST_TURNS, MOST_TURNS = 2, 60
+LEAST_TURNS, USUAL_TURNS, MOST_TURNS = 2, 8, 60
 LEAST_TURN_SECONDS = 0.02
 GRACE = 0.25  # of the time, kept for measuring when the first start took most of it
 
@@ -44,7 +44,8 @@ def plan_round(max_time: float, start_seconds: float, run_seconds: float, conten
         rounds = max(1, int(max_time / (start_seconds + measuring)))
         measuring = max(least, max_time / rounds - start_seconds)
     each = measuring / contenders
-    turns = int(np.clip(each / max(TURN_SECONDS, run_seconds), LEAST_TURNS, MOST_TURNS))
+    turn = max(min(TURN_SECONDS, each / USUAL_TURNS), run_seconds)
+    turns = int(np.clip(each / turn, LEAST_TURNS, MOST_TURNS))
     return Plan(turns, each / turns)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import takewhile
 from math import hypot, inf, log
 from pathlib import PurePath
 from typing import Any
@@ -57,16 +58,23 @@ def _pairs(origin: str, old: Report, other: str, new: Report) -> list[tuple[Meas
     for after in subjects[1]:
         candidates = [before for before in subjects[0] if all(getattr(before, it) == getattr(after, it) for it in SETTING)]
         same_runtime = [before for before in candidates if before.runtime == after.runtime] or candidates
-        named = [before for before in same_runtime if PurePath(before.model).name == PurePath(after.model).name]
-        alone = same_runtime if len({m.model for m in subjects[0]}) == 1 or len({m.model for m in subjects[1]}) == 1 else []
-        if chosen := (named or alone):
-            pairs.append((chosen[0], after))
+        alone = len({m.model for m in subjects[0]}) == 1 or len({m.model for m in subjects[1]}) == 1
+        alike = {id(before): _common_end(before.model, after.model) for before in same_runtime}
+        best = max(same_runtime, key=lambda before: alike[id(before)], default=None)
+        if best is not None and (alone or alike[id(best)]):
+            pairs.append((best, after))
     if not pairs:
         raise ModelkitError(
             f"{origin} and {other} have no measurement in common: same device, threads and batch size, and the same model name.",
             "Measure both with the same --device, --threads and --batch-size.",
         )
     return pairs
+
+
+def _common_end(a: str, b: str) -> int:
+    """How many of the last parts of two paths are equal."""
+    parts = zip(reversed(PurePath(a).parts), reversed(PurePath(b).parts), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], parts))
 
 
 def _subjects(report: Report) -> list[Measurement]:
