@@ -58,7 +58,7 @@ def test_every_key_of_the_contract_is_there():
     assert set(document["measurements"][0]) == measured | {
         *("energy_j", "energy_reason", "quality", "memory", "starts", "clock_mhz", "profile")
     }
-    latency = {"p50", "p90", "p99", "mean", "min", "ci95", "n", "samples"}
+    latency = {"p50", "p90", "p99", "mean", "min", "ci95", "n", "samples", "quantiles"}
     assert set(document["measurements"][0]["latency_ms"]) == latency
     assert set(document["measurements"][0]["quality"]["accuracy"]) == {"value", "ci95", "n"}
     assert set(json.loads(to_json(EXAMPLES["passes"]()))) == {*KEYS, "available"}

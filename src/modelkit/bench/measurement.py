@@ -34,7 +34,8 @@ class Subject:
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds for one run. `ci95` is of the median; `samples` are in the order they were taken."""
+    """Milliseconds for one run. `ci95` is of the median; `samples` are in the order they were taken. `quantiles` are those at
+    0, 1, … 100 per cent: the distribution, where the samples are not kept."""
 
     p50: float
     p90: float
@@ -44,6 +45,7 @@ class Latency:
     ci95: Interval
     n: int
     samples: list[float]
+    quantiles: list[float]
 
     @classmethod
     def of(cls, blocks: Sequence[Array], rng: np.random.Generator) -> Latency:
@@ -51,7 +53,9 @@ class Latency:
         samples = np.concatenate(blocks)
         p50, p90, p99 = (float(value) for value in np.percentile(samples, (50, 90, 99)))
         interval = median_interval(blocks, rng)
-        return cls(p50, p90, p99, float(samples.mean()), float(samples.min()), interval, samples.size, samples.tolist())
+        quantiles = [float(f"{value:.5g}") for value in np.percentile(samples, range(101))]
+        mean, least = float(samples.mean()), float(samples.min())
+        return cls(p50, p90, p99, mean, least, interval, samples.size, samples.tolist(), quantiles)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from . import charts, digest, figures, sheets
-from .records import LayerRecord, PassRecord, Report
+from .records import Candidate, Comparison, LayerRecord, PassRecord, Profile, Report
 from .sheets import Sheet
 from .style import STYLE
 
 LONG = 40  # layer tables longer than this are folded away
 JUDGED = ("Result", "Verdict")
 VERDICTS = {"passed": "good", "better": "good", "failed": "bad", "worse": "bad", "same": "muted"}
+MOST_FLIPS = 200
+MOST_CLASSES = 20
+TOLERANCE = 0.01  # of the band in the chart of ratios
 MOST = 3000  # layers shown; a page of more is slow to open, and past its size limit
 
 
@@ -58,9 +61,12 @@ def _parts(report: Report) -> Iterator[str]:
     if report.comparison is not None:
         yield "<h2>Comparison</h2>"
         for candidate in report.comparison.candidates:
-            sheet = sheets.comparison(report, report.comparison, candidate)
-            yield f"<h3>{_text(sheet.title)}</h3>{_table(sheet)}"
-            yield _folded("By class", _table(sheets.classes(candidate))) if candidate.classes else ""
+            yield from _candidate(report, report.comparison, candidate)
+    for m in report.measurements:
+        if m.profile is not None:
+            sheet = sheets.profile(m.profile, f"{digest.short_names(report)[m.model]}, {digest.setting(m)}")
+            yield f"<h2>Time by layer</h2>{_charts(_times(m.profile))}<p>{_text(f'Trace: {m.profile.trace}')}</p>"
+            yield _folded(sheet.title, _table(sheet), len(sheet.rows))
     for record in report.passes:
         yield from _pass(record)
     for model in report.inputs if report.command == "inspect" else []:
@@ -74,6 +80,47 @@ def _parts(report: Report) -> Iterator[str]:
     if report.inputs:
         yield "<h2>Models</h2>" + _table(sheets.models(report))
     yield "<h2>Environment</h2>" + _table(sheets.environment(report.environment), "facts")
+
+
+def _candidate(report: Report, found: Comparison, candidate: Candidate) -> Iterator[str]:
+    sheet = sheets.comparison(report, found, candidate)
+    yield f"<h3>{_text(sheet.title)}</h3>{_charts(_compared(candidate))}{_table(sheet)}"
+    if candidate.classes:
+        yield _folded("By class", _table(sheets.classes(candidate)), len(candidate.classes))
+    if candidate.flips:
+        shown = f", the first {MOST_FLIPS} of them" if len(candidate.flips) > MOST_FLIPS else ""
+        summary = f"{figures.plural(len(candidate.flips), 'answer')} flipped{shown}"
+        yield _folded(summary, _table(sheets.flips(candidate, MOST_FLIPS)), len(candidate.flips))
+
+
+def _compared(candidate: Candidate) -> Iterator[tuple[str, str]]:
+    effects = [
+        charts.Effect(m.name, m.ratio, m.ci95, m.verdict, f"{figures.close_ratio(m.ratio)} {m.verdict}")
+        for m in candidate.metrics
+        if m.ratio is not None and m.ratio > 0
+    ]
+    if effects:
+        yield "Ratios with their intervals", charts.effects("Ratios with their intervals", effects, TOLERANCE)
+    worst = sorted(candidate.classes, key=digest.class_change)
+    if worst:
+        shown = worst[:MOST_CLASSES]
+        rows = [
+            charts.Change(
+                str(c.label), c.baseline or 0.0, c.candidate or 0.0, digest.change_of("accuracy", digest.class_change(c))
+            )
+            for c in shown
+        ]
+        title = "Accuracy by class" if len(shown) == len(worst) else f"Accuracy of the {len(shown)} classes that lost most"
+        yield title, charts.changes(title, rows)
+
+
+def _times(found: Profile) -> Iterator[tuple[str, str]]:
+    times = [layer.ms for layer in found.layers]
+    note = f"{figures.significant(sum(times))} ms in {figures.plural(len(times), 'operator')}"
+    yield "Time of each operator", charts.profile("Time by operator", times, note)
+    most = sorted(found.layers, key=lambda layer: -layer.ms)[:8]
+    bars = [charts.Bar(layer.name, layer.ms, f"{figures.significant(layer.ms)} ms, {layer.share:.0%}", 1) for layer in most]
+    yield "Slowest operators", charts.bars("Slowest operators", bars)
 
 
 def _tiles(report: Report) -> str:
@@ -148,7 +195,9 @@ def _speed(rows: Sequence[digest.Row], series: Sequence[int], which: str) -> Ite
     ]
     yield f"Latency, median{which}", charts.bars(f"Latency{which}", times)
     sampled = [
-        charts.Distribution(label, m.latency_ms.samples, m.latency_ms.p50, s) for label, m, s in found if m.latency_ms.samples
+        charts.Distribution(label, sorted(m.latency_ms.samples) or m.latency_ms.quantiles, m.latency_ms.p50, s)
+        for label, m, s in found
+        if max(len(m.latency_ms.samples), len(m.latency_ms.quantiles)) > 1
     ]
     if sampled:
         yield f"Latency of single runs{which}", charts.distributions(f"Latency of single runs{which}", "ms", sampled)

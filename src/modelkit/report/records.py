@@ -95,7 +95,8 @@ class PassRecord(Record):
 
 
 class Latency(Record):
-    """Of one call with one batch, in milliseconds. `ci95` is that of the median. `samples` are filled by --samples."""
+    """Of one call with one batch, in milliseconds. `ci95` is that of the median. `samples` are filled by --samples;
+    `quantiles` are those at 0, 1, … 100 per cent."""
 
     p50: float
     p90: float
@@ -105,6 +106,7 @@ class Latency(Record):
     ci95: Interval
     n: Count
     samples: list[float] = Field(default_factory=list)
+    quantiles: list[float] = Field(default_factory=list)
 
 
 class Throughput(Record):
