@@ -112,7 +112,7 @@ def flips(candidate: Candidate, most: int) -> Sheet:
         (str(f.index), str(f.before), str(f.after), NONE if f.label is None else str(f.label), _turned(f))
         for f in candidate.flips[:most]
     ]
-    return Sheet("Answers that flipped", ("Example", "Before", "After", "Label", "Turned"), lines, frozenset({0}))
+    return Sheet("Answers that flipped", ("Example", "Before", "After", "Label", "Turned"), lines)
 
 
 def _turned(flip: Flip) -> str:
