@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from math import inf, log, log1p
+from math import inf, log
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from .verdict import decided
 ALPHA = {"latency_ms.p50": 0.04, "latency_ms.p90": 0.003, "latency_ms.p99": 0.003, "throughput_per_s": 0.004}
 RESOURCE_ALPHA = 0.05
 FEW_STARTS = 0.03  # what luck in starting a process may be worth where there are too few starts to see it
-WARM_UP_SECONDS = 0.3
+WARM_UP_SECONDS = 0.2
 
 SUMMARY: dict[str, Callable[[Array], float]] = {
     "latency_ms.p50": lambda samples: float(np.median(samples)),
@@ -198,7 +198,7 @@ def _student(turns: Array) -> Estimate:
 def _few_or_many(values: Array, seed: int) -> Estimate:
     if len(values) >= FEWEST:
         return SequentialTest(RESOURCE_ALPHA, np.random.default_rng(seed)).look(values, 1.0)
-    return Estimate(float(np.median(values)), float(values.min()), float(values.max())).widened(log1p(0.005))
+    return Estimate(float(np.median(values)), float(values.min()), float(values.max())).widened(FEW_STARTS)
 
 
 def _timing(measured: Measurement, name: str) -> float:

@@ -19,7 +19,7 @@ CPUS = Path("/sys/devices/system/cpu")
 CGROUP = Path("/sys/fs/cgroup")
 BUSY = 0.15  # of one core
 STOLEN = 0.02  # of the time
-GLANCE_SECONDS = 0.1
+GLANCE_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def noise_during(before: Surroundings, after: Surroundings, ours: float) -> list
 
 
 def quiet_cpus(threads: int) -> list[int] | None:
-    """The CPUs that are least busy now, one for each thread; None where all are needed or nothing can be chosen. Sleeps 0.1 s,
+    """The CPUs that are least busy now, one for each thread; None where all are needed or nothing can be chosen. Sleeps,
     so ours must be stopped. A model with fewer threads than cores then has its cores to itself if others leave it any."""
     if not hasattr(os, "sched_getaffinity"):
         return None

@@ -15,7 +15,7 @@ import numpy as np
 
 from .launch import Started
 
-ROUNDS = 20  # aimed at within the time
+MOST = 200  # rounds: beyond, they are made longer
 FEWEST = 6  # rounds that the test of signs needs to say anything
 TURN_SECONDS = 0.05
 LEAST_TURNS, USUAL_TURNS, MOST_TURNS = 2, 8, 60
@@ -35,11 +35,11 @@ class Plan:
 
 
 def plan_round(max_time: float, start_seconds: float, run_seconds: float, contenders: int) -> Plan:
-    """So that ROUNDS fit into `max_time` seconds, but at least a third of a round is measuring; `start_seconds` is what
-    starting and warming up all contenders takes, `run_seconds` a run of the slowest. Where not even FEWEST fit, they are made
-    long enough to fill the time."""
+    """Half of a round is measuring: whether the luck of starting or the noise of turns is worse is not known beforehand, and so
+    neither costs more than twice the best. `start_seconds` is what starting and warming up all contenders takes, `run_seconds`
+    a run of the slowest. Where not even FEWEST rounds fit into `max_time` seconds, they are made to fill it."""
     least = LEAST_TURNS * max(run_seconds, LEAST_TURN_SECONDS) * contenders
-    measuring = max(max_time / ROUNDS - start_seconds, start_seconds / 2, least)
+    measuring = max(start_seconds, max_time / MOST - start_seconds, least)
     if (start_seconds + measuring) * (FEWEST + 1) > max_time:
         rounds = max(1, int(max_time / (start_seconds + measuring)))
         measuring = max(least, max_time / rounds - start_seconds)

@@ -155,14 +155,13 @@ def _comparison(out: Console, report: Report, candidate: Candidate) -> None:
     names = digest.short_names(report)
     baseline = report.comparison.baseline if report.comparison else ""
     title = f"{names[candidate.model]} against {names[baseline]}"
-    table = _table(title, "Metric", "Baseline", "Candidate", "Ratio", "95 % interval", "Verdict", right=(1, 2, 3, 4))
+    table = _table(title, "Metric", "Baseline", "Candidate", "Ratio", "95 % interval", "Verdict", "Sees", right=(1, 2, 3, 4, 6))
     unsure = False
     for m in candidate.metrics:
-        interval = figures.NONE if m.ci95 is None else f"{figures.close_ratio(m.ci95[0])} – {figures.close_ratio(m.ci95[1])}"
+        interval = figures.NONE if m.ci95 is None else "–".join(f"{figures.close_ratio(end)[:-1]}" for end in m.ci95)
         verdict = Text(m.verdict, VERDICTS[m.verdict])
-        if m.verdict == "inconclusive" and m.detectable is not None:
-            verdict.append(f" (≥ {figures.significant(100 * m.detectable, 2)} %)")
-            unsure = True
+        unsure = unsure or m.verdict == "inconclusive"
+        seen = figures.NONE if not m.detectable else f"{figures.significant(100 * m.detectable, 2)} %"
         _row(
             table,
             m.name,
@@ -171,10 +170,11 @@ def _comparison(out: Console, report: Report, candidate: Candidate) -> None:
             figures.close_ratio(m.ratio),
             interval,
             verdict,
+            seen,
         )
     out.print(table)
     if unsure:
-        out.print(Text("(≥ x %) a difference of x % would have been seen; a longer --max-time sees smaller ones.", "dim"))
+        out.print(Text("Sees: the smallest difference that would have been seen; a longer --max-time sees smaller ones.", "dim"))
     lost = [
         found
         for found in candidate.classes

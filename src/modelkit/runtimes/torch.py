@@ -17,6 +17,7 @@ from modelkit.core.model import Feeds
 from .runtime import Clock, match, operator_times, repeat
 
 PROFILED_RUNS = 50  # traces of more are slow to open
+LAYER = "layer: "  # begins the names of ranges in a trace
 
 
 class Torch:
@@ -122,18 +123,37 @@ class ProgramRunner:
         import torch
         from torch.profiler import ProfilerActivity, profile
 
+        call = self._by_layer()
         activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (self._device == "cuda")
-        arguments, keywords = self._prepared
         end, runs = time.perf_counter() + seconds, 0
         with torch.inference_mode(), profile(activities=activities, acc_events=True) as profiler:
             while runs < PROFILED_RUNS and (runs < 2 or time.perf_counter() < end):
-                self._function(*arguments, **keywords)
+                call()
                 runs += 1
         profiler.export_chrome_trace(str(trace))
-        times = profiler.key_averages()
-        on_device = self._device == "cuda"
-        found = ((it.key, it.key, (it.self_device_time_total if on_device else it.self_cpu_time_total) / 1000) for it in times)
-        return operator_times(found, runs)
+        return operator_times(self._events(profiler.key_averages()), runs)
+
+    def _by_layer(self) -> Callable[[], Any]:
+        """What runs the prepared feeds node by node, each within a range of its own in the trace."""
+        import torch
+        from torch.utils import _pytree as pytree
+
+        class ByLayer(torch.fx.Interpreter):
+            def run_node(self, node: Any) -> Any:
+                with torch.profiler.record_function(f"{LAYER}{_layer_name(node)} {node.target}"):
+                    return super().run_node(node)
+
+        interpreter, flat = ByLayer(self._function), pytree.tree_leaves(self._prepared)  # type: ignore[arg-type]
+        return lambda: interpreter.run(*flat, enable_io_processing=False)
+
+    def _events(self, averages: Any) -> list[tuple[str, str, float]]:
+        found = []
+        for it in averages:
+            name, _, op = it.key.removeprefix(LAYER).partition(" ")
+            if it.key.startswith(LAYER) and "aten" in op:
+                taken = it.device_time_total if self._device == "cuda" else it.cpu_time_total
+                found.append((name, op, taken / 1000))
+        return found
 
     def _arguments(self, feeds: Feeds) -> tuple[tuple[Any, ...], dict[str, Any]]:
         import torch
@@ -146,6 +166,13 @@ class ProgramRunner:
         flat = [slot.value if hasattr(slot, "value") else tensors[slot.name] for slot in self._slots]
         arguments, keywords = pytree.tree_unflatten(flat, self._structure)
         return tuple(arguments), dict(keywords)
+
+
+def _layer_name(node: Any) -> str:
+    """The module that an operator comes from ("layer1.0.conv1"), else the operator's own name."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = str(list(stack.values())[-1][0]) if stack else ""
+    return path.removeprefix("L['self'].") or str(node.name)
 
 
 def _to_numpy(tensor: Any) -> Array:
