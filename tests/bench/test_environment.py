@@ -166,11 +166,13 @@ def test_a_busy_process_is_named():
 
 
 def test_quiet_cpus_are_the_least_busy(monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 3})
-    monkeypatch.setattr("psutil.cpu_percent", lambda *_, percpu: [90.0, 10.0, 0.0, 50.0])
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 3, 4, 5})
+    monkeypatch.setattr("psutil.cpu_percent", lambda *_, percpu: [90.0, 10.0, 0.0, 50.0, 0.0, 95.0])
+    monkeypatch.setattr(noise, "siblings", lambda cpu: {0: "0", 1: "1", 3: "3", 4: "4-5", 5: "4-5"}[cpu])
     assert noise.quiet_cpus(1) == [1]
     assert noise.quiet_cpus(2) == [1, 3]
-    assert noise.quiet_cpus(3) is None
+    assert noise.quiet_cpus(3) == [0, 1, 3]  # CPU 4 is idle, but shares its core with a busy one
+    assert noise.quiet_cpus(4) is None
 
 
 def test_looking_around_reads_governors_and_throttling(tmp_path):

@@ -13,6 +13,7 @@ import psutil
 
 from modelkit.core.errors import FrequencyWarning, LoadWarning, NoiseWarning, StolenWarning, ThreadsWarning, ThrottledWarning
 
+from .cpu import siblings
 from .nvml import slowed_down
 
 CPUS = Path("/sys/devices/system/cpu")
@@ -106,17 +107,20 @@ def noise_during(before: Surroundings, after: Surroundings, ours: float) -> list
 
 
 def quiet_cpus(threads: int) -> list[int] | None:
-    """The CPUs that are least busy now, one for each thread; None where all are needed or nothing can be chosen. Sleeps,
-    so ours must be stopped. A model with fewer threads than cores then has its cores to itself if others leave it any."""
+    """A CPU for each thread, of the cores that are least busy now; None where all cores are needed or nothing can be chosen.
+    Sleeps, so ours must be stopped. A model with fewer threads than cores then has its cores to itself if others leave it any."""
     if not hasattr(os, "sched_getaffinity"):
         return None
-    allowed = sorted(os.sched_getaffinity(0))
-    if threads >= len(allowed):
+    cores: dict[str, list[int]] = {}
+    for cpu in sorted(os.sched_getaffinity(0)):
+        cores.setdefault(siblings(cpu), []).append(cpu)
+    if threads >= len(cores):
         return None
     busy = psutil.cpu_percent(GLANCE_SECONDS, percpu=True)
-    if len(busy) <= allowed[-1]:
+    if len(busy) <= max(cpu for cpus in cores.values() for cpu in cpus):
         return None
-    return sorted(sorted(allowed, key=lambda cpu: busy[cpu])[:threads])
+    least = sorted(cores.values(), key=lambda cpus: sum(busy[cpu] for cpu in cpus))[:threads]
+    return sorted(cpus[0] for cpus in least)
 
 
 def own_seconds() -> float:
