@@ -50,7 +50,8 @@ def main() -> None:
         for case in chosen:
             if trial >= (arguments.trials or case.trials):
                 continue
-            asked = [tool for tool in TOOLS if arguments.tools in tool and not finished(rows, case, tool, trial)]
+            wanted = [tool for tool in TOOLS if arguments.tools in tool and (case.peers or tool == OURS)]
+            asked = [tool for tool in wanted if not finished(rows, case, tool, trial)]
             random.Random(f"{case.name}{trial}").shuffle(asked)
             for tool in asked:
                 if time.monotonic() > deadline:

@@ -20,11 +20,11 @@ HERE = Path(__file__).resolve().parent
 PEERS = HERE.parent / "peers"
 ENVIRONMENT = HERE.parent / ".peers-timing"
 PACKAGES = ("pytest-benchmark", "onnxruntime", "numpy")
-RUN_SECONDS = 0.5  # of the model in each process that hyperfine starts
+RUN_SECONDS = 0.3  # of the model in each process that hyperfine starts
 TOLERANCE = 0.01  # from which a difference of two medians counts
 
 OURS = "modelkit compare"
-LATENCY_MS = {("small", 1): 0.25, ("small", 2): 0.25, ("large", 1): 10.0, ("large", 2): 6.0}  # about
+LATENCY_MS = {("small", 1): 0.17, ("small", 2): 0.19, ("large", 2): 6.0}  # about
 
 
 def modelkit(case: Case, baseline: Path, candidate: Path) -> str:
@@ -84,7 +84,7 @@ def pytest_benchmark(case: Case, baseline: Path, candidate: Path) -> str:
 
 def one_after_the_other(case: Case, baseline: Path, candidate: Path) -> str:
     """The medians of two processes, as with onnxruntime_perf_test, are held against each other."""
-    runs = max(20, round(3000 / LATENCY_MS[case.size, case.threads]))
+    runs = max(20, round(2000 / LATENCY_MS[case.size, case.threads]))
     a, b = (
         float(_run([sys.executable, str(PEERS / "run_model.py"), str(path), str(case.threads), str(runs)]).stdout)
         for path in (baseline, candidate)

@@ -236,3 +236,26 @@ def wait_for(condition, seconds=20):
             return value
         time.sleep(0.02)
     raise AssertionError("it did not happen")
+
+
+def test_memory_of_loading_and_of_running_are_told_apart(tmp_path):
+    """Weights of 64 MB are loaded; a batch of 4096 then needs four times 4 MB for its activations and more for copies."""
+    small = subject(deep_onnx(tmp_path / "small.onnx", 2))
+    heavy = subject(deep_onnx(tmp_path / "heavy.onnx", 2, width=2896))
+    found = measure([small, heavy], batch_sizes=[1, 4096], max_time=0.05, threads=1)
+    one, many = {m.model: m for m in found[:2]}, {m.model: m for m in found[2:]}
+    assert one["heavy.onnx"].memory.load > one["small.onnx"].memory.load + 50e6
+    assert many["small.onnx"].memory.run > one["small.onnx"].memory.run + 4e6
+    for m in found:
+        assert m.peak_memory_bytes == max(m.memory.load, m.memory.run) and m.memory.device is None
+
+
+def test_a_peak_is_reset():
+    code = (
+        "from modelkit.bench.memory import peak_resident_bytes, reset_peak\n"
+        "held = bytearray(80_000_000); high = peak_resident_bytes(); del held; reset_peak()\n"
+        "print(high - peak_resident_bytes())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if sys.platform == "linux":
+        assert int(done.stdout) > 60_000_000, done.stderr
