@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ def main() -> None:
         return
     deadline = time.monotonic() + 60 * arguments.minutes
     chosen = [case for case in CASES if arguments.cases in case.name]
+    if arguments.seconds:
+        chosen = [replace(case, seconds=arguments.seconds) for case in chosen]
     rows = read(arguments.results)
     for trial in range(max((arguments.trials or case.trials for case in chosen), default=0)):
         for case in chosen:
