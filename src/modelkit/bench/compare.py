@@ -36,6 +36,7 @@ from .verdict import decided
 
 # The error allowed to each timing over all looks; together 5%. The median decides when to stop.
 ALPHA = {"latency_ms.p50": 0.04, "latency_ms.p90": 0.003, "latency_ms.p99": 0.003, "throughput_per_s": 0.004}
+ENOUGH = 10  # rounds that the smallest of these needs to say anything
 RESOURCE_ALPHA = 0.05
 FEW_STARTS = 0.03  # what luck in starting a process may be worth where there are too few starts to see it
 WARM_UP_SECONDS = 0.2
@@ -131,7 +132,7 @@ class StoppingRule:
         self.estimates = [
             test.look(by_round(rounds, index + 1, "latency_ms.p50"), time_share) for index, test in enumerate(self._tests)
         ]
-        return all(
+        return len(rounds) >= ENOUGH and all(
             decided(it, self._tolerance) and not any(it.low < limit < it.high for limit in self._limits) for it in self.estimates
         )
 
@@ -181,7 +182,7 @@ def _resources(
 def _one_look(rounds: Sequence[Round], candidate: int, name: str, alpha: float, seed: int) -> Estimate:
     """A single look at the end. With too few starts, turns are looked at, and the luck of starting is allowed for."""
     test = SequentialTest(alpha, np.random.default_rng((seed, candidate)))
-    if len(rounds) >= FEWEST:
+    if len(rounds) >= (FEWEST if alpha == ALPHA["latency_ms.p50"] else ENOUGH):
         return test.look(by_round(rounds, candidate, name), 1.0)
     turns = by_turn(rounds, candidate, name)
     estimate = test.look(turns, 1.0) if len(turns) >= FEWEST else _student(turns)

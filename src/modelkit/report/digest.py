@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from . import figures
-from .records import ClassMetric, LayerRecord, Measurement, Metric, Model, PassRecord, Quality, Report
+from .records import ClassMetric, Gate, LayerRecord, Measurement, Metric, Model, PassRecord, Quality, Report
 
 LUCK = 1.03
 HIGHER_IS_BETTER = frozenset({"accuracy", "top5", "agreement", "cosine", "sqnr", "spearman"})
@@ -87,6 +87,13 @@ def _judged_latencies(report: Report) -> dict[str, bool]:
         for metric in candidate.metrics
         if metric.name == "latency_ms.p50"
     }
+
+
+def gate_name(report: Report, gate: Gate) -> str:
+    """With its model, where there are several that it could be about."""
+    if gate.model is None or report.comparison is None or len(report.comparison.candidates) < 2:
+        return gate.gate
+    return f"{gate.gate} ({short_names(report).get(gate.model, gate.model)})"
 
 
 def class_change(found: ClassMetric) -> float:

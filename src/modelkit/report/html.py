@@ -52,7 +52,7 @@ def _parts(report: Report) -> Iterator[str]:
     yield _tiles(report)
     yield from (f'<p class="warning">{_text(warning)}</p>' for warning in report.warnings)
     if report.gates:
-        yield "<h2>Gates</h2>" + _table(sheets.gates(report.gates))
+        yield "<h2>Gates</h2>" + _table(sheets.gates(report))
     if report.comparison is not None:
         yield "<h2>Comparison</h2>"
         for candidate in report.comparison.candidates:

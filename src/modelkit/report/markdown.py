@@ -27,7 +27,7 @@ def _parts(report: Report) -> Iterator[str]:
     if report.warnings:
         yield "\n".join(f"> **Warning:** {_escape(warning)}" for warning in report.warnings)
     if report.gates:
-        yield _table(sheets.gates(report.gates))
+        yield _table(sheets.gates(report))
     if report.measurements:
         yield _table(sheets.measurements(report))
         setting = _escape(sheets.common_setting(report))

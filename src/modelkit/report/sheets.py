@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from . import digest, figures
 from .figures import NONE, amount, ratio, significant, size
-from .records import AvailablePass, Candidate, Comparison, Environment, Flip, Gate, Model, PassRecord, Profile, Report
+from .records import AvailablePass, Candidate, Comparison, Environment, Flip, Model, PassRecord, Profile, Report
 
 PASSED = {True: "passed", False: "failed", None: "not decided"}
 
@@ -22,10 +22,9 @@ class Sheet:
     right: frozenset[int] = frozenset()
 
 
-def gates(found: Sequence[Gate]) -> Sheet:
-    return Sheet(
-        "Gates", ("Gate", "Value", "Result"), [(g.gate, figures.exact(g.value), PASSED[g.passed]) for g in found], frozenset({1})
-    )
+def gates(report: Report) -> Sheet:
+    lines = [(digest.gate_name(report, gate), figures.exact(gate.value), PASSED[gate.passed]) for gate in report.gates]
+    return Sheet("Gates", ("Gate", "Value", "Result"), lines, frozenset({1}))
 
 
 def common_setting(report: Report) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from . import digest, figures
 from .figures import printable
-from .records import AvailablePass, Candidate, Environment, Gate, Model, PassRecord, Report
+from .records import AvailablePass, Candidate, Environment, Model, PassRecord, Report
 
 LONG = 16  # layer lists longer than this are summarised by form unless verbose
 VERDICTS = {"better": "green", "worse": "red", "same": "", "inconclusive": "yellow"}
@@ -33,7 +33,7 @@ def print_report(report: Report, verbose: bool = False, console: Console | None 
     _available(out, report.available or [])
     _advice(out, report.advice or [])
     _output(out, report)
-    _gates(out, report.gates)
+    _gates(out, report)
 
 
 def _table(title: str, *columns: str, right: Iterable[int] = ()) -> Table:
@@ -164,7 +164,7 @@ def _comparison(out: Console, report: Report, candidate: Candidate) -> None:
         seen = figures.NONE if not m.detectable else f"{figures.significant(100 * m.detectable, 2)} %"
         _row(
             table,
-            m.name,
+            m.name.replace("latency_ms.", "latency ").removesuffix("_per_s").removesuffix("_bytes"),
             figures.metric(m.name, m.baseline),
             figures.metric(m.name, m.candidate),
             figures.close_ratio(m.ratio),
@@ -248,7 +248,11 @@ def _output(out: Console, report: Report) -> None:
     out.print(line, soft_wrap=True)
 
 
-def _gates(out: Console, gates: Sequence[Gate]) -> None:
+def _gates(out: Console, report: Report) -> None:
     marks = {True: ("✓ passed", "green"), False: ("✗ failed", "red"), None: ("? not decided", "yellow")}
-    for gate in gates:
-        out.print(Text.assemble(marks[gate.passed], "  ", printable(gate.gate), f"  (value {figures.exact(gate.value)})"))
+    for gate in report.gates:
+        out.print(
+            Text.assemble(
+                marks[gate.passed], "  ", printable(digest.gate_name(report, gate)), f"  (value {figures.exact(gate.value)})"
+            )
+        )
