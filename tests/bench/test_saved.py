@@ -85,7 +85,12 @@ def test_nothing_in_common_is_refused():
 def test_other_label_sets_are_refused():
     old, new = compare(), compare()
     found = compare_saved(["old.json", "new.json"], [old, new], 0.01)[1]
-    assert {it["label"] for candidate in found for it in candidate["classes"]} == {"cat", "dog"}
+    assert {it["label"] for candidate in found for it in candidate["classes"]} == {
+        "cat",
+        "dog",
+        "a class with a name that is long",
+        "eel",
+    }
     new.comparison.candidates[0].classes = [ClassMetric(label="horse", baseline=0.9, candidate=0.9, n=10)]
     with pytest.raises(ModelkitError, match="different label sets"):
         compare_saved(["old.json", "new.json"], [old, new], 0.01)

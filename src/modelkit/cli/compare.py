@@ -188,7 +188,8 @@ def _saved_reports(arguments: Sequence[str]) -> list[Report] | None:
 def _compare_reports(session: Session, origins: Sequence[str], reports: Sequence[Report], tolerance: float) -> None:
     from modelkit.bench.saved import compare_saved
 
-    models = {model.path: model for report in reports for model in [*report.inputs, *filter(None, [report.output])]}
+    given = (model for report in reports for model in [*report.inputs, *filter(None, [report.output])])
+    models = {(model.path, model.sha256): model for model in given}
     session.report["inputs"] = [model.model_dump(mode="json", by_alias=True) for model in models.values()]
     session.report["measurements"] = [m.model_dump(mode="json", by_alias=True) for report in reports for m in report.measurements]
     baseline, candidates = compare_saved(origins, reports, tolerance)
