@@ -1,12 +1,15 @@
 import json
+import subprocess
+import sys
 import time
 
 import pytest
 
-from modelkit.bench import cpu, noise
+from modelkit.bench import cpu, noise, nvml
 from modelkit.bench.doctor import advice
-from modelkit.bench.energy import joules_between, read_counters
+from modelkit.bench.energy import joules_between, read_counters, read_gpu, why_no_energy
 from modelkit.bench.environment import environment
+from modelkit.core import errors
 
 
 def test_environment_is_json_and_complete():
@@ -111,15 +114,65 @@ def test_energy_counters(tmp_path):
     assert joules_between(None, before) is None
 
 
-def test_noise_says_what_to_change(tmp_path):
-    quiet = noise.Surroundings(0.0, frozenset({"performance"}), 3, (0.0, 100.0))
-    assert noise.noise_before(quiet, threads=2, cores=2) == []
-    loud = noise.Surroundings(1.4, frozenset({"powersave"}), 5, (10.0, 200.0))
-    said = noise.noise_before(loud, threads=4, cores=2)
-    assert ["--threads 2" in said[0], "1.4 cores" in said[1], "governor" in said[2]] == [True] * 3
-    during = noise.noise_during(quiet, loud)
-    assert "throttled" in during[0] and "10%" in during[1]
-    assert noise.noise_during(quiet, quiet) == []
+def seen(**changes):
+    quiet = {"at": 0.0, "busy": 0.0, "stolen": 0.0, "total": 100.0, "governors": frozenset({"performance"})}
+    return noise.Surroundings(**{**quiet, **changes})
+
+
+def test_noise_before(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert noise.noise_before(seen(), threads=2, cores=2) == []
+    (threads,) = noise.noise_before(seen(), threads=4, cores=2)
+    assert isinstance(threads, errors.ThreadsWarning) and "--threads 2" in str(threads)
+    (clock,) = noise.noise_before(seen(governors=frozenset({"powersave"})), threads=2, cores=2)
+    assert isinstance(clock, errors.FrequencyWarning) and "powersave" in str(clock)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {1})
+    (affinity,) = noise.noise_before(seen(), threads=1, cores=1)
+    assert isinstance(affinity, errors.ThreadsWarning) and "1 of 2 CPUs" in str(affinity)
+
+
+@pytest.mark.parametrize(
+    ("after", "ours", "kind", "words"),
+    [
+        ({"busy": 19.0, "processes": {7: ("stress", 9.9)}}, 9.0, errors.LoadWarning, "1.0 cores busy (stress, pid 7)"),
+        ({"busy": 19.0}, 9.0, errors.LoadWarning, "1.0 cores busy: end"),
+        ({"throttled": 1}, 0.0, errors.ThrottledWarning, "cooling"),
+        ({"limited": 3}, 0.0, errors.ThrottledWarning, "quota"),
+        ({"gpu_slowed": True}, 0.0, errors.ThrottledWarning, "nvidia-smi -lgc"),
+        ({"stolen": 10.0, "total": 200.0}, 0.0, errors.StolenWarning, "10%"),
+    ],
+)
+def test_noise_during_is_typed_and_says_what_to_change(after, ours, kind, words):
+    (found,) = noise.noise_during(seen(), seen(**{"at": 10.0, **after}), ours)
+    assert isinstance(found, kind) and isinstance(found, errors.NoiseWarning) and words in str(found)
+
+
+def test_our_own_work_is_no_noise():
+    assert noise.noise_during(seen(), seen(at=10.0, busy=19.0), ours=18.9) == []
+
+
+def test_a_busy_process_is_named():
+    code = "import time\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", code]) as busy:
+        try:
+            time.sleep(0.2)
+            before, ours = noise.look(), noise.own_seconds()
+            time.sleep(0.6)
+            found = noise.noise_during(before, noise.look(), noise.own_seconds() - ours)
+        finally:
+            busy.kill()
+    assert any(isinstance(it, errors.LoadWarning) and f"pid {busy.pid}" in str(it) for it in found)
+
+
+def test_quiet_cpus_are_the_least_busy(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 3, 4, 5})
+    monkeypatch.setattr("psutil.cpu_percent", lambda *_, percpu: [90.0, 10.0, 0.0, 50.0, 0.0, 95.0])
+    monkeypatch.setattr(noise, "siblings", lambda cpu: {0: "0", 1: "1", 3: "3", 4: "4-5", 5: "4-5"}[cpu])
+    assert noise.quiet_cpus(1) == [1]
+    assert noise.quiet_cpus(2) == [1, 3]
+    assert noise.quiet_cpus(3) == [0, 1, 3]  # CPU 4 is idle, but shares its core with a busy one
+    assert noise.quiet_cpus(4) is None
 
 
 def test_looking_around_reads_governors_and_throttling(tmp_path):
@@ -128,6 +181,42 @@ def test_looking_around_reads_governors_and_throttling(tmp_path):
         (tmp_path / name / "thermal_throttle").mkdir()
         (tmp_path / name / "cpufreq" / "scaling_governor").write_text("powersave\n")
         (tmp_path / name / "thermal_throttle" / "core_throttle_count").write_text("4\n")
-    seen = noise.look(tmp_path)
-    assert seen.governors == {"powersave"} and seen.throttled == 8
-    assert 0 <= seen.stolen[0] <= seen.stolen[1]
+    (tmp_path / "cpu.stat").write_text("nr_periods 9\nnr_throttled 5\n")
+    found = noise.look(cpus=tmp_path, cgroup=tmp_path)
+    assert found.governors == {"powersave"} and found.throttled == 8 and found.limited == 5
+    assert 0 <= found.busy <= found.total and 0 <= found.stolen <= found.total
+
+
+class Driver:
+    """Stands in for NVIDIA's library: questions answer 0 and leave a number."""
+
+    def __init__(self, **numbers):
+        self._numbers = numbers
+
+    def __getattr__(self, name):
+        def answer(*arguments):
+            if name not in self._numbers:
+                return 3  # not supported
+            arguments[-1]._obj.value = self._numbers[name]
+            return 0
+
+        return answer
+
+
+def test_a_gpu_tells_its_clock_energy_and_troubles(monkeypatch):
+    driver = Driver(
+        nvmlInit_v2=0,
+        nvmlDeviceGetHandleByIndex_v2=1,
+        nvmlDeviceGetClockInfo=1980,
+        nvmlDeviceGetTotalEnergyConsumption=5000,
+        nvmlDeviceGetCurrentClocksThrottleReasons=0x20,
+    )
+    monkeypatch.setattr(nvml, "_device", lambda: (driver, None))
+    assert nvml.clock_mhz() == 1980 and nvml.slowed_down()
+    assert read_gpu() == {"gpu": (5_000_000, 0)} and why_no_energy("cuda") is None
+    monkeypatch.setattr(nvml, "_device", lambda: (Driver(), None))
+    assert nvml.clock_mhz() is None and not nvml.slowed_down() and "NVML" in why_no_energy("cuda")
+
+
+def test_missing_energy_has_a_reason(tmp_path):
+    assert "virtual machines" in why_no_energy("cpu", tmp_path)

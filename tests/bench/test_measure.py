@@ -141,7 +141,7 @@ def test_a_fixed_batch_is_padded_and_other_sizes_are_refused(tmp_path):
         ({"dataset": Arrays(np.zeros((4, 16), np.float32)), "metrics": ["accuracy"]}, "labels"),
         ({"dataset": Arrays(np.zeros((4, 16), np.float32)), "metrics": ["agreement"]}, "only one model"),
         ({"batch_sizes": [0]}, "batch size"),
-        ({"runtime": "tensorflow"}, "onnxruntime"),
+        ({"runtimes": "tensorflow"}, "onnxruntime"),
         ({"device": "cuda"}, "onnxruntime-gpu"),
         ({"device": "gpu"}, "cpu or cuda"),
     ],
@@ -178,14 +178,15 @@ def test_too_many_threads_are_a_warning(linear):
     assert any(issubclass(w.category, NoiseWarning) and "--threads" in str(w.message) for w in seen)
 
 
-def test_a_worker_is_stopped_outside_its_turn(linear):
+def test_a_worker_is_stopped_outside_its_turn(linear, tmp_path):
     with WorkerProcess("linear", 1) as worker:
         process = psutil.Process(worker.pid)
         worker.ask("load", runtime="onnxruntime", path=str(linear.path), device="cpu", threads=1)
         worker.pause()
         wait_for(lambda: process.status() == psutil.STATUS_STOPPED)
         with worker.awake():
-            assert worker.ask("peak_memory")["host"] > 0
+            write_arrays(tmp_path / "x.npz", {"x": np.ones((1, 16), np.float32)})
+            assert worker.ask("warm_up", feeds=str(tmp_path / "x.npz"), seconds=0.01)["peak"] > 1 << 20
         wait_for(lambda: process.status() == psutil.STATUS_STOPPED)
     assert not psutil.pid_exists(worker.pid)
 
@@ -195,7 +196,7 @@ def test_a_dying_worker_is_a_user_error(how, message):
     with WorkerProcess("m.onnx", 1) as worker:
         os.kill(worker.pid, how)
         with pytest.raises(ModelkitError, match=f"m.onnx: .*{message}"):
-            worker.ask("peak_memory")
+            worker.ask("outputs", feeds="", to="")
 
 
 def test_a_crash_is_reported_with_the_last_line_of_standard_error(tmp_path, monkeypatch):
@@ -235,3 +236,26 @@ def wait_for(condition, seconds=20):
             return value
         time.sleep(0.02)
     raise AssertionError("it did not happen")
+
+
+def test_memory_of_loading_and_of_running_are_told_apart(tmp_path):
+    """Weights of 67 MB are loaded; a batch of 4096 needs 4 MB for each activation of the small model."""
+    small = subject(deep_onnx(tmp_path / "small.onnx", 2))
+    heavy = subject(deep_onnx(tmp_path / "heavy.onnx", 2, width=2896))
+    one, two = measure([small, heavy], max_time=0.05, threads=1)
+    (many,) = measure([small], batch_sizes=[4096], max_time=0.05, threads=1)
+    assert two.memory.load > one.memory.load + 50e6
+    assert many.memory.run > one.memory.run + 4e6
+    for m in (one, two, many):
+        assert m.peak_memory_bytes == max(m.memory.load, m.memory.run) and m.memory.device is None
+
+
+def test_a_peak_is_reset():
+    code = (
+        "from modelkit.bench.memory import peak_resident_bytes, reset_peak\n"
+        "held = bytearray(80_000_000); high = peak_resident_bytes(); del held; reset_peak()\n"
+        "print(high - peak_resident_bytes())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if sys.platform == "linux":
+        assert int(done.stdout) > 60_000_000, done.stderr

@@ -24,7 +24,7 @@ def test_formats_agree_in_one_runtime(models, runtime, tmp_path):
     np.savez(tmp_path / "data.npz", **{spec.name: x})
     data = open_data(tmp_path / "data.npz", models[0].model.graph.inputs)
     metrics = ["sqnr", "agreement"]
-    arguments = {"runtime": runtime, "threads": 1, "max_time": 0.1, "dataset": data, "metrics": metrics}
+    arguments = {"runtimes": runtime, "threads": 1, "max_time": 0.1, "dataset": data, "metrics": metrics}
     if runtime == "auto":
         with pytest.warns(InputWarning, match="onnxruntime"):
             found = measure(models, **arguments)

@@ -1,8 +1,11 @@
+from contextlib import nullcontext
 from itertools import chain, repeat
 
+import numpy as np
 import pytest
 
-from modelkit.bench.measure import BLOCKS, LEAST_SAMPLES, Turns, take_turns
+from modelkit.bench.launch import Started
+from modelkit.bench.measure import BLOCKS, LEAST_SAMPLES, take_turns
 from modelkit.bench.sampling import runs_per_sample, sample_block, settle_down, timer_overhead, warm_up
 
 MS = 1_000_000
@@ -92,38 +95,36 @@ class FakeWorker:
     """Stands in for a process: a block takes its seconds, or a run if that is longer."""
 
     def __init__(self, clock, run_seconds, log, name):
-        self.subject = name
-        self._clock, self._run, self._log = clock, run_seconds, log
+        self._clock, self._run, self._log, self._name = clock, run_seconds, log, name
 
     def awake(self):
-        from contextlib import nullcontext
-
         return nullcontext(self)
 
     def ask(self, request, seconds, settle):
-        self._log.append(self.subject)
+        self._log.append(self._name)
         runs = max(1, round(seconds / self._run))
         self._clock.now += runs * self._run
-        return {"samples": [self._run * 1e9] * runs, "joules": None}
+        return {"samples": [self._run * 1e9] * runs, "joules": None, "clock_mhz": None}
 
 
-def turns_of(*run_seconds):
+def started(*run_seconds):
     clock, log = FakeClock(), []
-    turns = [Turns(FakeWorker(clock, seconds, log, "abc"[i])) for i, seconds in enumerate(run_seconds)]
-    return clock, log, turns
+    workers = [FakeWorker(clock, seconds, log, "abc"[i]) for i, seconds in enumerate(run_seconds)]
+    return clock, log, [Started(worker, 0, 0, None, worker._run * 1e9, True) for worker in workers]
 
 
-def test_models_take_turns_there_and_back():
-    clock, log, turns = turns_of(0.01, 0.01)
+def test_models_take_turns_in_random_order():
+    clock, log, turns = started(0.01, 0.01)
     parts = []
-    take_turns(turns, 1.0, clock, parts.append)
-    assert "".join(log[:8]) == "abbaabba"
+    take_turns(turns, 1.0, clock, np.random.default_rng(0), parts.append)
+    pairs = {"".join(log[i : i + 2]) for i in range(0, 2 * (BLOCKS - 1), 2)}
+    assert pairs == {"ab", "ba"}
     assert len(turns[0].blocks) == pytest.approx(BLOCKS, abs=1)
     assert parts == sorted(parts) and parts[-1] == pytest.approx(1.0)
 
 
 def test_time_per_model_is_kept_unless_samples_are_too_few():
-    clock, _, turns = turns_of(0.01, 2.0)
-    take_turns(turns, 1.0, clock, lambda part: None)
-    assert sum(block.sum() for block in turns[0].blocks) == pytest.approx(1000, rel=0.1)
-    assert sum(block.size for block in turns[1].blocks) == LEAST_SAMPLES
+    clock, _, turns = started(0.01, 2.0)
+    take_turns(turns, 1.0, clock, np.random.default_rng(0), lambda part: None)
+    assert turns[0].samples.sum() == pytest.approx(1000, rel=0.1)
+    assert turns[1].samples.size == LEAST_SAMPLES

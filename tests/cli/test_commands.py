@@ -88,3 +88,19 @@ def test_the_pipeline_of_the_contract(model, calib):
     first = in_new_process("quantize", model, "--calib", calib, "--json")
     second = in_new_process("bench", "-", "--max-time", "0.2", "--json", input=first.out)
     assert second.report["measurements"][0]["latency_ms"]["p50"] > 0
+
+
+def test_bench_puts_runtimes_side_by_side_and_profiles_them(modelkit, model, tmp_path):
+    words = ("--runtime", "onnxruntime", "--runtime", "torch", "--profile", "--max-time", "0.1", "--threads", "1", "--json")
+    outcome = modelkit("bench", model, *words)
+    assert outcome.code == 0, outcome.err
+    jsonschema.validate(outcome.report, json_schema("report"))
+    measured = outcome.report["measurements"]
+    assert [m["runtime"] for m in measured] == ["onnxruntime", "torch"]
+    for m in measured:
+        trace = tmp_path / f"m-{m['runtime']}.trace.json"
+        assert m["profile"]["trace"] == str(trace)
+        events = json.loads(trace.read_text())
+        assert any("dur" in event for event in (events["traceEvents"] if isinstance(events, dict) else events))
+        assert sum(layer["share"] for layer in m["profile"]["layers"]) > 0.99
+        assert any("conv" in layer["op"].lower() for layer in m["profile"]["layers"])

@@ -10,15 +10,19 @@ from modelkit.report.records import (
     ClassMetric,
     Comparison,
     Environment,
+    Flip,
     Gate,
     Latency,
     Layer,
     LayerRecord,
     Measurement,
+    Memory,
     Metric,
     Model,
     Option,
     PassRecord,
+    Profile,
+    ProfiledLayer,
     Quality,
     Report,
     Throughput,
@@ -112,7 +116,8 @@ def measurement(
             min=samples[0],
             ci95=(round(p50 * 0.99, 4), round(p50 * 1.012, 4)),
             n=300,
-            samples=samples[::10],
+            samples=samples[::10] if batch_size == 1 else [],
+            quantiles=[samples[min(3 * k, 299)] for k in range(101)],
         ),
         throughput_per_s=Throughput(value=round(1000 * batch_size / p50, 2), ci95=(round(900 / p50), round(1100 / p50))),
         peak_memory_bytes=94_000_000,
@@ -152,13 +157,29 @@ def bench() -> Report:
 def compare() -> Report:
     found = bench()
     metrics = [
-        Metric(name="latency_ms.p50", baseline=4.3, candidate=2.0, ratio=2.15, ci95=(2.1, 2.2), verdict="better"),
+        Metric(
+            name="latency_ms.p50", baseline=4.3, candidate=2.0, ratio=2.15, ci95=(2.1, 2.2), verdict="better", detectable=0.024
+        ),
+        Metric(
+            name="latency_ms.p99",
+            baseline=5.3,
+            candidate=5.2,
+            ratio=1.02,
+            ci95=(0.9, 1.14),
+            verdict="inconclusive",
+            detectable=0.12,
+        ),
         Metric(name="bytes", baseline=3_412_000, candidate=901_000, ratio=0.264, ci95=None, verdict="better"),
         Metric(name="accuracy", baseline=0.914, candidate=0.885, ratio=0.968, ci95=(0.96, 0.98), verdict="worse"),
         Metric(name="energy_j", baseline=None, candidate=None, ratio=None, ci95=None, verdict="inconclusive"),
     ]
-    classes = [ClassMetric(label=name, baseline=0.9, candidate=0.88, n=500) for name in ("cat", "dog")]
-    candidate = Candidate(model="int8/model.onnx", metrics=metrics, classes=classes)
+    losses = {"cat": 0.0, "dog": -0.14, "a class with a name that is long": -0.02, "eel": 0.01}
+    classes = [
+        ClassMetric(label=name, baseline=0.9, candidate=0.9 + lost, n=500, p_value=0.001 if lost < -0.1 else 1.0)
+        for name, lost in losses.items()
+    ]
+    flips = [Flip(index=7 * i, before="dog", after="cat", label="dog" if i % 3 else "cat") for i in range(12)]
+    candidate = Candidate(model="int8/model.onnx", metrics=metrics, classes=classes, flips=flips)
     gates = [
         Gate(gate="max-drop accuracy=0.01", value=0.029, passed=False),
         Gate(gate="min-speedup 1.2", value=2.15, passed=True),
@@ -171,6 +192,18 @@ def compare() -> Report:
         comparison=Comparison(baseline="dense/model.onnx", candidates=[candidate]),
         gates=gates,
     )
+
+
+def profiled() -> Report:
+    """Two runtimes side by side, with the time by layer."""
+    found = [measurement("model.onnx", 4.3, 0.9), measurement("model.onnx", 3.1, 0.9, seed=1)]
+    found[1].runtime = "openvino"
+    for m in found:
+        layers = [ProfiledLayer(name=f"/stage{i}/Conv", op="Conv", ms=0.1 + i % 7 / 10, share=1 / 30) for i in range(30)]
+        m.profile = Profile(trace=f"model-{m.runtime}.trace.json", layers=layers)
+        m.energy_reason, m.starts = "This machine shows no energy counters (RAPL); virtual machines usually have none.", 3
+        m.memory = Memory(load=80_000_000, run=94_000_000, device=None)
+    return report("bench", inputs=[model("model.onnx")], measurements=found)
 
 
 def inspect() -> Report:
@@ -210,4 +243,4 @@ def hostile() -> Report:
     )
 
 
-EXAMPLES = {f.__name__: f for f in (demo, bench, compare, inspect, passes, doctor, hostile)}
+EXAMPLES = {f.__name__: f for f in (demo, bench, compare, profiled, inspect, passes, doctor, hostile)}

@@ -35,6 +35,15 @@ def test_golden_report():
     assert read_report(GOLDEN.read_bytes(), "golden").document() == golden
 
 
+def test_reports_written_before_keys_were_added_are_still_reports():
+    document = demo().document()
+    for measured in document["measurements"]:
+        for key in ("energy_reason", "memory", "starts", "clock_mhz", "profile"):
+            del measured[key]
+    jsonschema.Draft202012Validator(json_schema("report")).validate(document)
+    assert read_report(json.dumps(document), "r.json") == demo()
+
+
 def test_every_key_of_the_contract_is_there():
     document = json.loads(to_json(demo()))
     assert list(document) == KEYS
@@ -46,8 +55,10 @@ def test_every_key_of_the_contract_is_there():
     changed = {"name", "kind", "shape", "form", "bytes_before", "bytes_after", "error", "skipped"}
     assert set(document["passes"][0]["layers"][0]) == changed
     measured = {"model", "runtime", "device", "threads", "batch_size", "latency_ms", "throughput_per_s", "peak_memory_bytes"}
-    assert set(document["measurements"][0]) == measured | {"energy_j", "quality"}
-    latency = {"p50", "p90", "p99", "mean", "min", "ci95", "n", "samples"}
+    assert set(document["measurements"][0]) == measured | {
+        *("energy_j", "energy_reason", "quality", "memory", "starts", "clock_mhz", "profile")
+    }
+    latency = {"p50", "p90", "p99", "mean", "min", "ci95", "n", "samples", "quantiles"}
     assert set(document["measurements"][0]["latency_ms"]) == latency
     assert set(document["measurements"][0]["quality"]["accuracy"]) == {"value", "ci95", "n"}
     assert set(json.loads(to_json(EXAMPLES["passes"]()))) == {*KEYS, "available"}

@@ -85,7 +85,7 @@ def target_isa(isa: tuple[str, ...] | None = None) -> Target:
 def usable_cores() -> int:
     """Cores that this process may keep busy: affinity and the cgroup's quota count, hyperthreads of one core count once."""
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-    cores = len({_siblings(cpu) for cpu in allowed})
+    cores = len({siblings(cpu) for cpu in allowed})
     quota = cgroup_cpus()
     return max(1, cores if quota is None else min(cores, ceil(quota)))
 
@@ -130,10 +130,10 @@ def _cpuinfo() -> dict[str, str]:
     return fields
 
 
-def _siblings(cpu: int) -> str:
+def siblings(cpu: int) -> str:
     """The same text for all hyperthreads of a core."""
     try:
-        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text().strip()
+        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/threadsiblings_list").read_text().strip()
     except OSError:
         return str(cpu)
 

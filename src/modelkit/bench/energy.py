@@ -1,12 +1,20 @@
-"""Energy counters of the processor packages (RAPL), where the kernel shows them and lets us read them."""
+"""Energy counters: of the processor packages (RAPL) where the kernel shows them and lets us read them, of a GPU through NVML."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+
+from .nvml import millijoules
 
 POWERCAP = Path("/sys/class/powercap")
 
-Counters = dict[str, tuple[int, int]]  # package → (microjoules so far, where the counter starts again at 0)
+Counters = dict[str, tuple[int, int]]  # what is counted → (microjoules so far, where the counter starts again at 0)
+
+
+def energy_counters(device: str) -> Callable[[], Counters | None]:
+    """What reads the counters of the device that the model runs on."""
+    return read_gpu if device == "cuda" else read_counters
 
 
 def read_counters(powercap: Path = POWERCAP) -> Counters | None:
@@ -23,8 +31,24 @@ def read_counters(powercap: Path = POWERCAP) -> Counters | None:
     return found or None
 
 
+def read_gpu() -> Counters | None:
+    used = millijoules()
+    return None if used is None else {"gpu": (1000 * used, 0)}
+
+
+def why_no_energy(device: str, powercap: Path = POWERCAP) -> str | None:
+    """Why energy can't be measured here, in one sentence; None where it can."""
+    if energy_counters(device)() is not None:
+        return None
+    if device == "cuda":
+        return "The GPU's driver does not count energy (NVML), or its library was not found."
+    if not list(powercap.glob("intel-rapl:[0-9]*")):
+        return "This machine shows no energy counters (RAPL); virtual machines usually have none."
+    return "Only root may read the processor's energy counters: run as root, or `sudo chmod a+r` the energy_uj files of RAPL."
+
+
 def joules_between(before: Counters | None, after: Counters | None) -> float | None:
-    """Joules that all packages used, whoever used them."""
+    """Joules that everything counted used, whoever used them."""
     if before is None or after is None or before.keys() != after.keys():
         return None
     used = 0

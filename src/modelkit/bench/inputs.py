@@ -10,7 +10,7 @@ import numpy as np
 from modelkit.analysis.synthetic import fixed_batch
 from modelkit.core.errors import ModelkitError
 from modelkit.core.forms import Array, numpy_dtype
-from modelkit.core.graph import Graph
+from modelkit.core.graph import Graph, Input
 from modelkit.core.model import Feeds
 from modelkit.data import Dataset
 
@@ -32,6 +32,29 @@ def check_batch_sizes(names: Sequence[str], graphs: Sequence[Graph], asked: Sequ
                     f"Use --batch-size {only}, or export the model with a dynamic batch.",
                 )
     return sizes
+
+
+def check_same_inputs(names: Sequence[str], graphs: Sequence[Graph]) -> None:
+    """Models that are compared take the same inputs: as many, in one order, of equal type and sizes. Names may differ, as
+    formats rename. Raises ModelkitError."""
+    first = graphs[0].inputs
+    for name, graph in zip(names[1:], graphs[1:], strict=True):
+        if len(graph.inputs) != len(first) or not all(_agree(a, b) for a, b in zip(first, graph.inputs, strict=True)):
+            raise ModelkitError(
+                f"{names[0]} and {name} have different inputs: "
+                f"{', '.join(map(str, first))} and {', '.join(map(str, graph.inputs))}.",
+                "Compare models that take the same data; `modelkit bench` measures others side by side.",
+            )
+
+
+def _agree(a: Input, b: Input) -> bool:
+    kinds = [("float" if "float" in it.dtype else "int" if "int" in it.dtype else it.dtype) for it in (a, b)]
+    sizes = zip(a.dims, b.dims, strict=False)
+    return (
+        kinds[0] == kinds[1]
+        and len(a.dims) == len(b.dims)
+        and all(x == y or isinstance(x, str) or isinstance(y, str) for x, y in sizes)
+    )
 
 
 def timing_feeds(graph: Graph, batch_size: int, dataset: Dataset | None, seed: int) -> dict[str, Array]:

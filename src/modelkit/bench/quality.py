@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,14 @@ from .metrics.registry import find_metric
 from .worker import read_arrays, write_arrays
 from .worker_process import WorkerProcess
 
-Rows = list[dict[str, Array]]  # for each model: metric → rows of all samples
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model gave on all samples: rows by metric, and the class it decided for (None where it gives no class scores)."""
+
+    rows: dict[str, Array]
+    decisions: Array | None
+    classes: int | None = None
 
 
 def choose_metrics(names: Sequence[str], dataset: Dataset | None, models: int) -> list[Metric]:
@@ -58,10 +66,12 @@ def evaluate(
     batch_size: int,
     folder: Path,
     progress: Callable[[float], None],
-) -> Rows:
-    """Rows of each metric for each model, the first model being the original that `reference` metrics compare with; it has no
+) -> list[Answers]:
+    """The answers of each model, the first model being the original that `reference` metrics compare with; it has no
     rows of those itself. Holds one batch and the outputs of two models at a time."""
     rows: list[dict[str, list[Array]]] = [{metric.name: [] for metric in metrics} for _ in workers]
+    decided: list[list[Array]] = [[] for _ in workers]
+    classes: list[int | None] = [None for _ in workers]
     sent, received = folder / "batch.npz", folder / "outputs.npz"
     done = 0
     for feeds, labels, valid in dataset.padded_batches(batch_size):
@@ -77,9 +87,16 @@ def evaluate(
                     rows[index][metric.name].append(_rows(metric, batch, worker.subject))
             if index == 0:
                 original = outputs
+            if outputs[0].ndim == 2 and outputs[0].shape[1] > 1 and outputs[0].dtype.kind == "f":
+                classes[index] = outputs[0].shape[1]
+                decided[index].append(outputs[0].argmax(axis=1))
         done += valid
         progress(done / dataset.n)
-    return [{name: np.concatenate(parts) for name, parts in found.items() if parts} for found in rows]
+    joined = [{name: np.concatenate(parts) for name, parts in found.items() if parts} for found in rows]
+    return [
+        Answers(found, np.concatenate(chosen) if chosen else None, width)
+        for found, chosen, width in zip(joined, decided, classes, strict=True)
+    ]
 
 
 def summarise(rows: dict[str, Array], metrics: Sequence[Metric], seed: int) -> dict[str, Quality]:

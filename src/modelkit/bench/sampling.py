@@ -11,7 +11,7 @@ from modelkit.runtimes.runtime import Clock
 
 Timed = Callable[[int], int]  # runs → nanoseconds that they took
 
-WINDOW_NS = 50_000_000  # warm-up compares medians of windows this long
+WINDOW_NS = 50_000_000  # warm-up compares medians of windows this long, or a tenth of its time
 WINDOWS = 3
 TOLERANCE = 0.03  # the medians of the last windows differ by less: stable
 SETTLE_NS = 5_000_000  # runs at the start of a block that only bring caches and clocks back
@@ -31,12 +31,13 @@ class WarmUp:
 def warm_up(timed: Timed, clock: Clock, seconds: float) -> WarmUp:
     """Run until the medians of three windows in a row lie within 3%, or for `seconds`; at least once."""
     deadline = clock() + round(seconds * 1e9)
+    width = min(WINDOW_NS, round(seconds * 1e8))
     medians: list[float] = []
     runs = 0
     while True:
         window: list[int] = []
         opened = clock()
-        while not window or (clock() - opened < WINDOW_NS and clock() < deadline):
+        while not window or (clock() - opened < width and clock() < deadline):
             window.append(timed(1))
         runs += len(window)
         medians.append(median(window))

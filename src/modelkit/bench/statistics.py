@@ -44,20 +44,20 @@ def median_interval(blocks: Sequence[Array], rng: np.random.Generator) -> Interv
         half = rank[:, -1:] / 2
         lower, upper = (rank >= half).argmax(axis=1), (rank > half).argmax(axis=1)
         found.append((samples[lower] + samples[upper]) / 2)
-    return _ends(np.concatenate(found), len(blocks))
+    return bootstrap_ends(np.concatenate(found), len(blocks))
 
 
 def mean_interval(blocks: Sequence[Array], rng: np.random.Generator) -> Interval:
     """The 95% interval of the mean of all samples, by bootstrap of whole blocks."""
     sums, sizes = np.array([block.sum() for block in blocks]), np.array([block.size for block in blocks])
     found = [(drawn @ sums) / (drawn @ sizes) for drawn in _draws(len(blocks), len(blocks), rng)]
-    return _ends(np.concatenate(found), len(blocks))
+    return bootstrap_ends(np.concatenate(found), len(blocks))
 
 
 def bootstrap_interval(values: Array, statistic: Callable[[Array], float], rng: np.random.Generator) -> Interval:
     """The 95% interval of a statistic of independent rows `values` (n, …). A single row gives an interval of no width."""
     n = len(values)
-    return _ends(np.array([statistic(values[rng.integers(n, size=n)]) for _ in range(RESAMPLES)]), n)
+    return bootstrap_ends(np.array([statistic(values[rng.integers(n, size=n)]) for _ in range(RESAMPLES)]), n)
 
 
 def wilson_interval(successes: int, n: int) -> Interval:
@@ -83,8 +83,8 @@ def _draws(blocks: int, width: int, rng: np.random.Generator) -> list[Array]:
     return np.array_split(counts, ceil(RESAMPLES * width / CHUNK))
 
 
-def _ends(estimates: Array, n: int) -> Interval:
-    """The interval's ends among the estimates from resampling `n` things."""
+def bootstrap_ends(estimates: Array, n: int) -> Interval:
+    """The ends of the 95% interval among the estimates from resampling `n` things."""
     tail = NormalDist().cdf(-sqrt(n / (n - 1)) * student_quantile(n - 1)) if n > 1 else 0.025
     low, high = np.quantile(estimates, (tail, 1 - tail))
     return float(low), float(high)

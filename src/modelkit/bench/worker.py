@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -24,8 +24,9 @@ from modelkit.core.forms import Array
 from modelkit.runtimes.registry import require_runtime
 from modelkit.runtimes.runtime import Clock, Runner
 
-from .energy import joules_between, read_counters
-from .memory import peak_resident_bytes
+from .energy import energy_counters, joules_between
+from .memory import peak_resident_bytes, reset_peak
+from .nvml import clock_mhz
 from .sampling import runs_per_sample, sample_block, settle_down, timer_overhead, warm_up
 
 Answer = dict[str, Any]
@@ -37,20 +38,29 @@ class Worker:
     def __init__(self, clock: Clock = time.perf_counter_ns) -> None:
         self._clock = clock
         self._runner: Runner
+        self._device = "cpu"
         self._run_ns = 0.0
         self._runs = 1
 
-    def load(self, runtime: str, path: str, device: str, threads: int) -> Answer:
+    def load(self, runtime: str, path: str, device: str, threads: int, cpus: Sequence[int] | None = None) -> Answer:
+        """The peak of resident memory until the model was loaded, in bytes. `cpus`: the only ones that may be used."""
+        if cpus is not None:
+            os.sched_setaffinity(0, cpus)  # before a library starts threads, as they inherit it
+        self._device = device
         self._runner = require_runtime(runtime).load(Path(path), device, threads)
-        return {}
+        return {"peak": peak_resident_bytes()}
 
     def warm_up(self, feeds: str, seconds: float) -> Answer:
-        """From here on the model runs on these feeds."""
-        self._runner.prepare(read_arrays(Path(feeds)))
+        """From here on the model runs on these feeds. Answers the peaks of memory while it first ran, on the host and (None
+        where it has none, or nobody counts) on the device; how long a run takes; and whether that was stable."""
+        arrays = read_arrays(Path(feeds))
+        reset_peak()
+        self._runner.prepare(arrays)
+        peaks = {"peak": peak_resident_bytes(), "device_peak": self._runner.device_memory()}
         done = warm_up(self._timed, self._clock, seconds)
         self._run_ns = done.run_ns
         self._runs = runs_per_sample(done.run_ns, timer_overhead(self._clock))
-        return {"stable": done.stable}
+        return {**peaks, "stable": done.stable, "run_ns": done.run_ns}
 
     def block(self, seconds: float, settle: bool) -> Answer:
         """Samples in nanoseconds per run, and the joules per run that the machine used meanwhile.
@@ -59,20 +69,27 @@ class Worker:
         """
         if settle:
             settle_down(self._timed, self._clock, self._run_ns)
-        before = read_counters()
+        counters = energy_counters(self._device)
+        before = counters()
         samples = sample_block(self._timed, self._clock, seconds, self._runs)
-        joules = joules_between(before, read_counters())
-        return {"samples": samples, "joules": None if joules is None else joules / (len(samples) * self._runs)}
-
-    def peak_memory(self) -> Answer:
-        on_device = self._runner.device_memory()
-        return {"host": peak_resident_bytes(), "device": on_device}
+        joules = joules_between(before, counters())
+        return {
+            "samples": samples,
+            "joules": None if joules is None else joules / (len(samples) * self._runs),
+            "clock_mhz": clock_mhz() if self._device == "cuda" else None,
+        }
 
     def outputs(self, feeds: str, to: str) -> Answer:
         """Run once on other feeds and leave the outputs, in order, in the file `to`."""
         outputs = self._runner.run(read_arrays(Path(feeds)))
         write_arrays(Path(to), {str(index): output for index, output in enumerate(outputs)})
         return {}
+
+    def profile(self, trace: str, seconds: float) -> Answer:
+        """Time by layer, and a Chrome trace in the file `trace`."""
+        if not hasattr(self._runner, "profile"):
+            raise ModelkitError("The runtime has no profiler.", "Leave out --profile, or use another --runtime.")
+        return {"layers": self._runner.profile(Path(trace), seconds)}
 
     def _timed(self, runs: int) -> int:
         return self._runner.timed(runs, self._clock)
@@ -112,7 +129,7 @@ def main() -> None:
     _die_with_parent()
     replies = _take_standard_output()
     worker = Worker()
-    requests = {name: getattr(worker, name) for name in ("load", "warm_up", "block", "peak_memory", "outputs")}
+    requests = {name: getattr(worker, name) for name in ("load", "warm_up", "block", "outputs", "profile")}
     for line in sys.stdin:
         print(json.dumps(answer(requests, line)), file=replies, flush=True)
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "prune": "Remove channels, heads and branches, or set weights to zero.",
     "recover": "Distil the original into the compressed model.",
     "bench": "Measure latency, memory, size and quality.",
+    "compare": "Say which model is better, worse or the same; gates for CI.",
     "inspect": "Show layers, shapes, parameters, MACs and bytes.",
     "convert": "Change the file format; outputs are checked equal.",
     "passes": "Show the installed algorithms and their options.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,8 +38,11 @@ def command(
         list[str], typer.Argument(metavar="MODEL...", help="Model files or reports; the first is what others are held against.")
     ],
     runtime: Annotated[
-        str, typer.Option("--runtime", metavar="auto|torch|compile|onnxruntime", help="What runs the models.")
-    ] = "auto",
+        list[str] | None,
+        typer.Option(
+            "--runtime", metavar="auto|torch|compile|onnxruntime", help="What runs the models; several as a,b or repeated."
+        ),
+    ] = None,
     device: Device = "cpu",
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads; unset: one per usable core.")] = None,
     batch_size: Annotated[str | None, typer.Option("--batch-size", metavar="N[,N]", help="Batch sizes, e.g. 1,8.")] = None,
@@ -46,6 +50,9 @@ def command(
     metric: Annotated[list[str] | None, typer.Option("--metric", help="accuracy, top5, agreement, …; repeatable.")] = None,
     max_time: Annotated[float, typer.Option("--max-time", min=0.05, help="Seconds for each model and batch size.")] = 3.0,
     samples: Annotated[bool, typer.Option("--samples", help="Keep every raw sample in the report.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Time by layer, and a trace for chrome://tracing as MODEL-RUNTIME.trace.json.")
+    ] = False,
     trust: Trust = False,
     arch: Arch = None,
     input: InputSpec = None,
@@ -83,7 +90,7 @@ def command(
         with session.stage("measuring", 100) as stage:
             measured = measure(
                 subjects,
-                runtime,
+                _runtimes(runtime),
                 device,
                 threads,
                 sizes,
@@ -92,8 +99,13 @@ def command(
                 metric or (),
                 seed,
                 progress=lambda what, part: stage.show(what, part),
+                profiles=Path.cwd() if profile else None,
             )
         session.report["measurements"] = [measurement_record(measurement, samples) for measurement in measured]
+
+
+def _runtimes(words: list[str] | None) -> list[str]:
+    return [name.strip() for word in words or ["auto"] for name in word.split(",") if name.strip()] or ["auto"]
 
 
 def _sizes(text: str | None) -> list[int] | None:

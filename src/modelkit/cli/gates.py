@@ -1,18 +1,24 @@
-"""Gates on quality: the drop of a metric from the original to the result."""
+"""Gates on the command line: those of `compare`, and those on quality that `quantize` takes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .exit import DONE, GATE_FAILED
+from .exit import DONE, GATE_FAILED, UNDECIDED
 from .session import Session
 
 if TYPE_CHECKING:
     from modelkit.core.model import Model
     from modelkit.data import Dataset
 
-_LOWER_IS_BETTER = ("perplexity", "mse", "kl")
+
+def exit_code(gates: Sequence[dict[str, Any]]) -> int:
+    """1 when a gate failed, else 3 when one could not be decided."""
+    if any(gate["passed"] is False for gate in gates):
+        return GATE_FAILED
+    return UNDECIDED if any(gate["passed"] is None for gate in gates) else DONE
 
 
 def check_drops(
@@ -28,24 +34,24 @@ def check_drops(
     """Measure both models on `data`, record measurements and gates in the report, and return the exit code."""
     from modelkit.bench.measure import measure
     from modelkit.bench.measurement import Subject
+    from modelkit.bench.metrics.metric import higher_is_better
+    from modelkit.bench.metrics.registry import find_metric
+    from modelkit.report.gates import drop_limits, judge
 
     subjects = [Subject(str(model.path), model) for model in (original, result)]
+    limits = drop_limits(gates)
     with session.stage("evaluating"):
         measured = measure(subjects, device=device, threads=threads, max_time=1.0, dataset=data, metrics=list(gates), seed=seed)
     session.report["measurements"] = [measurement_record(measurement) for measurement in measured]
     before, after = (measurement.quality for measurement in measured)
-    failed = False
-    for metric, allowed in gates.items():
-        if metric in before:
-            drop = before[metric].value - after[metric].value
-        else:  # a metric against the original: its own value is the fidelity, 1 being no drop
-            drop = 1.0 - after[metric].value
-        if metric in _LOWER_IS_BETTER:
-            drop = after[metric].value - (before[metric].value if metric in before else 0.0)
-        passed = drop <= allowed
-        session.report["gates"].append({"gate": f"max-drop {metric}={allowed:g}", "value": drop, "passed": passed})
-        failed = failed or not passed
-    return GATE_FAILED if failed else DONE
+    metrics = []
+    for name in gates:
+        more = higher_is_better(find_metric(name))
+        perfect = 1.0 if more else 0.0  # of a metric against the original, which has none itself
+        baseline = before[name].value if name in before else perfect
+        metrics.append({"name": name, "baseline": baseline, "candidate": after[name].value, "higher_is_better": more})
+    session.report["gates"] += judge(limits, metrics, str(result.path))
+    return exit_code(session.report["gates"])
 
 
 def measurement_record(measurement: Any, samples: bool = False) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import math
+import os
 import sys
 import time
 import warnings
@@ -108,6 +109,7 @@ class Session:
 
             for path in self._reports:
                 write_report(Report.model_validate(plain), path)
+        _summarise(plain)
         if self.json:
             print(json_module.dumps(plain, indent=2, ensure_ascii=False))
         elif not self.quiet:
@@ -115,6 +117,21 @@ class Session:
             from modelkit.report.tables import print_report
 
             print_report(Report.model_validate(plain), verbose=self.verbose)
+
+
+def _summarise(plain: dict[str, Any]) -> None:
+    """On GitHub's runners, what was measured goes to the page of the job too."""
+    place = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not place or not (plain["measurements"] or plain["gates"]):
+        return
+    from modelkit.report import Report
+    from modelkit.report.markdown import to_markdown
+
+    try:
+        with open(place, "a", encoding="utf-8") as file:
+            file.write(to_markdown(Report.model_validate(plain)) + "\n")
+    except OSError as error:  # the summary is an extra, and the result must not be lost for it
+        print(f"warning: GITHUB_STEP_SUMMARY can't be written: {error.strerror or error}.", file=sys.stderr)
 
 
 def _plain(value: Any) -> Any:

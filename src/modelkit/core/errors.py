@@ -39,5 +39,29 @@ class NoiseWarning(ModelkitWarning):
     """The machine or the set-up makes the measurement less certain."""
 
 
+class ThreadsWarning(NoiseWarning):
+    """More threads than cores, or fewer cores than the machine has."""
+
+
+class FrequencyWarning(NoiseWarning):
+    """The clock may vary."""
+
+
+class LoadWarning(NoiseWarning):
+    """Other programs kept cores busy."""
+
+
+class ThrottledWarning(NoiseWarning):
+    """The processor was slowed down: by heat, by a power limit, or by a container's share of CPU time."""
+
+
+class StolenWarning(NoiseWarning):
+    """The hypervisor gave time to other machines."""
+
+
+class MachineWarning(NoiseWarning):
+    """Figures from different machines or versions stand side by side."""
+
+
 class InputWarning(ModelkitWarning):
     """The file or the data left something open, and this is what was assumed."""

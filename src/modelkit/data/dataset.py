@@ -36,6 +36,11 @@ class Dataset:
         self._kept: Mapping[str, Array] | None = None
 
     @property
+    def places(self) -> Array:
+        """Where each sample stands in the file, (n,): samples may have been shuffled and chosen."""
+        return self._rows
+
+    @property
     def fixed_batch(self) -> int | None:
         """The batch size that the model's inputs are fixed to, None where it is free."""
         sizes = [i.dims[0] for i in self.inputs if isinstance(i.dims[0], int)]

@@ -5,9 +5,11 @@ Every chart is 360 units wide, so that its text stays readable on a phone; colou
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from math import log10
 
 from . import figures
@@ -39,10 +41,33 @@ class Point:
 
 @dataclass(frozen=True)
 class Distribution:
+    """`quantiles`: at least two, rising, at equal steps of probability."""
+
     label: str
-    samples: Sequence[float]
+    quantiles: Sequence[float]
     median: float
     series: int
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A ratio with its interval (None: unknown); `verdict` colours it, `text` stands beside it."""
+
+    label: str
+    ratio: float
+    interval: Sequence[float] | None
+    verdict: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """A share before and after."""
+
+    label: str
+    before: float
+    after: float
+    text: str
 
 
 def bars(title: str, items: Sequence[Bar]) -> str:
@@ -67,16 +92,14 @@ def bars(title: str, items: Sequence[Bar]) -> str:
 
 def distributions(title: str, unit: str, items: Sequence[Distribution]) -> str:
     """A histogram per series over one axis, a line at each median. The slowest 1 % is cut off, and said to be."""
-    low = min(min(item.samples) for item in items)
-    high = max(sorted(item.samples)[int(0.99 * (len(item.samples) - 1))] for item in items)
+    low = min(item.quantiles[0] for item in items)
+    high = max(item.quantiles[int(0.99 * (len(item.quantiles) - 1))] for item in items)
     high = high if high > low else low + (abs(low) or 1) * 0.01
     parts = []
     for i, item in enumerate(items):
         top = 66 * i + 4
-        counts = [0] * BINS
-        for sample in item.samples:
-            if sample <= high:
-                counts[min(int((sample - low) / (high - low) * BINS), BINS - 1)] += 1
+        below = [_share_below(item.quantiles, low + (high - low) * edge / BINS) for edge in range(BINS + 1)]
+        counts = [after - before for before, after in pairwise(below)]
         base, step, most = top + 58, WIDTH / BINS, max(counts) or 1
         outline = "".join(f"V{base - 38 * count / most:.1f}h{step:.2f}" for count in counts)
         parts.append(_text(0, top + 12, figures.shorten(item.label, 30), title=item.label))
@@ -88,6 +111,64 @@ def distributions(title: str, unit: str, items: Sequence[Distribution]) -> str:
     parts.append(_text(0, bottom, f"{figures.significant(low)} {unit}", "muted"))
     parts.append(_text(WIDTH, bottom, f"{figures.significant(high)} {unit} (99 %)", "end muted"))
     return _svg(title, bottom + 6, parts)
+
+
+def effects(title: str, items: Sequence[Effect], tolerance: float) -> str:
+    """Ratios with their intervals on a logarithmic axis around 1; the band is what counts as the same."""
+    reach = max(
+        [abs(log10(end)) for item in items for end in (item.ratio, *(item.interval or ())) if end > 0]
+        + [log10(1 + 3 * tolerance)]
+    )
+    scale = (WIDTH / 2 - 6) / reach
+    middle, bottom = WIDTH / 2, 40 * len(items) + 4
+    half = log10(1 + tolerance) * scale
+    parts = [f'<rect class="track" x="{middle - half:.1f}" y="0" width="{2 * half:.1f}" height="{bottom}"/>']
+    parts.append(f'<path class="axis" d="M{middle} 0V{bottom}"/>')
+    for i, item in enumerate(items):
+        top = 40 * i + 4
+        parts.append(_text(0, top + 12, figures.shorten(item.label, 30)) + _text(WIDTH, top + 12, item.text, "end strong"))
+        y, x = top + 24, middle + (log10(item.ratio) if item.ratio > 0 else -reach) * scale
+        if item.interval is not None:
+            low, high = (middle + max(-reach, log10(end) if end > 0 else -reach) * scale for end in item.interval)
+            parts.append(f'<path class="whisker" d="M{low:.1f} {y - 4}v8M{low:.1f} {y}H{high:.1f}M{high:.1f} {y - 4}v8"/>')
+        parts.append(f'<circle class="v-{item.verdict}" cx="{x:.1f}" cy="{y}" r="4.5"/>')
+    least, most = (figures.ratio(10**end) for end in (-reach, reach))
+    parts.append(_text(0, bottom + 12, least, "muted") + _text(WIDTH, bottom + 12, most, "end muted"))
+    parts.append(_text(middle, bottom + 12, "1×", "middle muted"))
+    return _svg(title, bottom + 18, parts)
+
+
+def changes(title: str, items: Sequence[Change]) -> str:
+    """Shares before (pale) and after, joined by a line, on an axis that holds all of them."""
+    ends = [end for item in items for end in (item.before, item.after)]
+    low, high = min(ends), max(ends)
+    low, high = (low - 0.02, high + 0.02) if high - low < 0.01 else (low, high)
+    left, width = 130, WIDTH - 130 - 76
+    parts = []
+    for i, item in enumerate(items):
+        y = 22 * i + 12
+        before, after = (left + 6 + (end - low) / (high - low) * (width - 12) for end in (item.before, item.after))
+        css = "v-worse" if item.after < item.before else "v-better" if item.after > item.before else "s0"
+        parts.append(_text(0, y + 4, figures.shorten(item.label, 18), title=item.label))
+        parts.append(f'<path class="axis" d="M{left} {y}h{width}"/><path class="whisker" d="M{before:.1f} {y}H{after:.1f}"/>')
+        parts.append(
+            f'<circle class="s0" cx="{before:.1f}" cy="{y}" r="4"/><circle class="{css}" cx="{after:.1f}" cy="{y}" r="4.5"/>'
+        )
+        parts.append(_text(WIDTH, y + 4, item.text, "end"))
+    bottom = 22 * len(items) + 14
+    parts.append(_text(left, bottom, f"{100 * max(low, 0):.0f} %", "muted"))
+    parts.append(_text(left + width, bottom, f"{100 * min(high, 1):.0f} %", "end muted"))
+    return _svg(title, bottom + 6, parts)
+
+
+def _share_below(quantiles: Sequence[float], value: float) -> float:
+    """How much of the distribution lies below `value`: between two quantiles it is taken as even."""
+    last = len(quantiles) - 1
+    after = bisect_right(quantiles, value)
+    if after == 0 or after > last:
+        return float(after > last)
+    before, here = quantiles[after - 1], quantiles[after]
+    return (after - 1 + (value - before) / (here - before if here > before else 1.0)) / last
 
 
 def scatter(title: str, y_label: str, points: Sequence[Point], y_text: Callable[[float], str]) -> str:

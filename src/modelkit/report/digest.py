@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from . import figures
-from .records import LayerRecord, Measurement, Model, PassRecord, Quality, Report
+from .records import ClassMetric, Gate, LayerRecord, Measurement, Metric, Model, PassRecord, Quality, Report
 
+LUCK = 1.03
 HIGHER_IS_BETTER = frozenset({"accuracy", "top5", "agreement", "cosine", "sqnr", "spearman"})
 
 
@@ -57,6 +58,7 @@ def rows(report: Report) -> list[Row]:
     names = short_names(report)
     sizes = {model.path: model.bytes for model in models(report)}
     first: dict[int, Measurement] = {}
+    judged = _judged_latencies(report)
     found = []
     for m in report.measurements:
         base = first.setdefault(m.batch_size, m)
@@ -69,15 +71,45 @@ def rows(report: Report) -> list[Row]:
                 name=names[m.model],
                 bytes=here,
                 speedup=None if alone or not m.latency_ms.p50 else base.latency_ms.p50 / m.latency_ms.p50,
-                speedup_is_clear=not alone and _apart(base.latency_ms.ci95, m.latency_ms.ci95),
+                speedup_is_clear=not alone and judged.get(m.model, _apart(base.latency_ms.ci95, m.latency_ms.ci95)),
                 size_ratio=None if alone or here is None or not there else here / there,
             )
         )
     return found
 
 
+def _judged_latencies(report: Report) -> dict[str, bool]:
+    """Whether a comparison found the median latency of a model to differ, which it sees better than two intervals do."""
+    candidates = report.comparison.candidates if report.comparison is not None else []
+    return {
+        candidate.model: metric.verdict in ("better", "worse")
+        for candidate in candidates
+        for metric in candidate.metrics
+        if metric.name == "latency_ms.p50"
+    }
+
+
+def gate_name(report: Report, gate: Gate) -> str:
+    """With its model, where there are several that it could be about."""
+    if gate.model is None or report.comparison is None or len(report.comparison.candidates) < 2:
+        return gate.gate
+    return f"{gate.gate} ({short_names(report).get(gate.model, gate.model)})"
+
+
+def class_change(found: ClassMetric) -> float:
+    return (found.candidate or 0.0) - (found.baseline or 0.0)
+
+
+def verdict(metric: Metric) -> str:
+    """The verdict, and of one that could not be reached what would have been seen."""
+    if metric.verdict != "inconclusive" or metric.detectable is None:
+        return metric.verdict
+    return f"inconclusive (saw ≥ {figures.significant(100 * metric.detectable, 2)} %)"
+
+
 def _apart(a: Sequence[float] | None, b: Sequence[float] | None) -> bool:
-    return a is not None and b is not None and (a[1] < b[0] or b[1] < a[0])
+    """Whether two intervals of latency differ by more than the luck of a process, which is in neither."""
+    return a is not None and b is not None and (a[1] * LUCK < b[0] or b[1] * LUCK < a[0])
 
 
 def metric_names(report: Report) -> list[str]:

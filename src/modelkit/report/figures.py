@@ -49,6 +49,11 @@ def ratio(value: float | None) -> str:
     return NONE if value is None else f"{value:.2f}×" if value < 100 else f"{value:,.0f}×"
 
 
+def close_ratio(value: float | None) -> str:
+    """A ratio near 1, where the third decimal counts."""
+    return NONE if value is None else f"{value:.3f}×" if 0.5 < value < 2 else ratio(value)
+
+
 def quality(metric: str, value: float | None) -> str:
     """A quality metric: shares in per cent, anything else as it is."""
     if value is None:
@@ -64,6 +69,8 @@ def metric(name: str, value: float | None) -> str:
         return f"{significant(value)} ms"
     if name in ("bytes", "peak_memory_bytes"):
         return size(round(value))
+    if name == "energy_j":
+        return f"{significant(value)} J"
     if name in ("parameters", "macs"):
         return amount(round(value))
     return quality(name, value)

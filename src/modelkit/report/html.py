@@ -6,13 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from . import charts, digest, figures, sheets
-from .records import LayerRecord, PassRecord, Report
+from .records import Candidate, Comparison, LayerRecord, Measurement, PassRecord, Profile, Report
 from .sheets import Sheet
 from .style import STYLE
 
 LONG = 40  # layer tables longer than this are folded away
 JUDGED = ("Result", "Verdict")
 VERDICTS = {"passed": "good", "better": "good", "failed": "bad", "worse": "bad", "same": "muted"}
+MOST_FLIPS = 200
+MOST_CLASSES = 20
+TOLERANCE = 0.01  # of the band in the chart of ratios
 MOST = 3000  # layers shown; a page of more is slow to open, and past its size limit
 
 
@@ -49,18 +52,19 @@ def _parts(report: Report) -> Iterator[str]:
     yield _tiles(report)
     yield from (f'<p class="warning">{_text(warning)}</p>' for warning in report.warnings)
     if report.gates:
-        yield "<h2>Gates</h2>" + _table(sheets.gates(report.gates))
+        yield "<h2>Gates</h2>" + _table(sheets.gates(report))
+    if report.comparison is not None:
+        yield "<h2>Comparison</h2>"
+        for candidate in report.comparison.candidates:
+            yield from _candidate(report, report.comparison, candidate)
     if report.measurements:
         yield "<h2>Measurements</h2>"
         yield f'<p class="muted">{_text(sheets.common_setting(report))}</p>'
         yield _charts(_measured(report)) + _table(sheets.measurements(report))
         yield '<p class="muted">Against the first model. Whiskers and ± are 95 % intervals; ≈: within the noise.</p>'
-    if report.comparison is not None:
-        yield "<h2>Comparison</h2>"
-        for candidate in report.comparison.candidates:
-            sheet = sheets.comparison(report, report.comparison, candidate)
-            yield f"<h3>{_text(sheet.title)}</h3>{_table(sheet)}"
-            yield _folded("By class", _table(sheets.classes(candidate))) if candidate.classes else ""
+    for m in report.measurements:
+        if m.profile is not None:
+            yield from _profile(m, m.profile, digest.short_names(report)[m.model])
     for record in report.passes:
         yield from _pass(record)
     for model in report.inputs if report.command == "inspect" else []:
@@ -74,6 +78,54 @@ def _parts(report: Report) -> Iterator[str]:
     if report.inputs:
         yield "<h2>Models</h2>" + _table(sheets.models(report))
     yield "<h2>Environment</h2>" + _table(sheets.environment(report.environment), "facts")
+
+
+def _candidate(report: Report, found: Comparison, candidate: Candidate) -> Iterator[str]:
+    sheet = sheets.comparison(report, found, candidate)
+    yield f"<h3>{_text(sheet.title)}</h3>{_charts(_compared(candidate))}{_table(sheet)}"
+    if candidate.classes:
+        yield _folded("By class", _table(sheets.classes(candidate)), len(candidate.classes))
+    if candidate.flips:
+        shown = f", the first {MOST_FLIPS} of them" if len(candidate.flips) > MOST_FLIPS else ""
+        summary = f"{figures.plural(len(candidate.flips), 'answer')} flipped{shown}"
+        yield _folded(summary, _table(sheets.flips(candidate, MOST_FLIPS)), len(candidate.flips))
+
+
+def _compared(candidate: Candidate) -> Iterator[tuple[str, str]]:
+    effects = [
+        charts.Effect(m.name, m.ratio, m.ci95, m.verdict, f"{figures.close_ratio(m.ratio)} {m.verdict}")
+        for m in candidate.metrics
+        if m.ratio is not None and m.ratio > 0
+    ]
+    if effects:
+        yield "Ratios with their intervals", charts.effects("Ratios with their intervals", effects, TOLERANCE)
+    worst = sorted(candidate.classes, key=digest.class_change)
+    if worst:
+        shown = worst[:MOST_CLASSES]
+        rows = [
+            charts.Change(
+                str(c.label), c.baseline or 0.0, c.candidate or 0.0, digest.change_of("accuracy", digest.class_change(c))
+            )
+            for c in shown
+        ]
+        title = "Accuracy by class" if len(shown) == len(worst) else f"Accuracy of the {len(shown)} classes that lost most"
+        yield title, charts.changes(title, rows)
+
+
+def _profile(m: Measurement, found: Profile, name: str) -> Iterator[str]:
+    sheet = sheets.profile(found, f"{name}, {digest.setting(m)}")
+    yield f"<h2>{_text(f'Time by layer: {m.runtime}')}</h2>{_charts(_times(found))}"
+    yield f'<p class="muted">{_text(f"Trace for ui.perfetto.dev: {found.trace}")}</p>'
+    yield _folded(sheet.title, _table(sheet), len(sheet.rows))
+
+
+def _times(found: Profile) -> Iterator[tuple[str, str]]:
+    times = [layer.ms for layer in found.layers]
+    note = f"{figures.significant(sum(times))} ms in {figures.plural(len(times), 'operator')}"
+    yield "Time of each operator", charts.profile("Time by operator", times, note)
+    most = sorted(found.layers, key=lambda layer: -layer.ms)[:8]
+    bars = [charts.Bar(layer.name, layer.ms, f"{figures.significant(layer.ms)} ms, {layer.share:.0%}", 1) for layer in most]
+    yield "Slowest operators", charts.bars("Slowest operators", bars)
 
 
 def _tiles(report: Report) -> str:
@@ -118,15 +170,23 @@ def _charts(found: Iterable[tuple[str, str]]) -> str:
 def _measured(report: Report) -> Iterator[tuple[str, str]]:
     """(title, chart) for every figure that was measured, models in the order of the report."""
     rows = digest.rows(report)
-    colour = {path: i for i, path in enumerate(dict.fromkeys(r.measurement.model for r in rows))}
-    each = [(row, colour[row.measurement.model]) for row in {row.name: row for row in reversed(rows)}.values()][::-1]
+    several = len({digest.setting(row.measurement) for row in rows}) > 1
+    subjects = {(row.measurement.model, digest.setting(row.measurement)): row for row in reversed(rows)}
+    colour = {subject: i for i, subject in enumerate(reversed(subjects))}
+    each = [(_label(row, several), row, colour[subject]) for subject, row in reversed(subjects.items())]
     batches = list(dict.fromkeys(r.measurement.batch_size for r in rows))
-    sizes = [charts.Bar(row.name, row.bytes, figures.size(row.bytes), s) for row, s in each if row.bytes is not None]
+    files = {row.measurement.model: (row, series) for _, row, series in reversed(each)}
+    sizes = [
+        charts.Bar(row.name, row.bytes, figures.size(row.bytes), s)
+        for row, s in reversed(files.values())
+        if row.bytes is not None
+    ]
     metrics = digest.metric_names(report)
     for i, batch in enumerate(batches):
         here = [row for row in rows if row.measurement.batch_size == batch]
         which = f", batch {batch}" if len(batches) > 1 else ""
-        yield from _speed(here, [colour[row.measurement.model] for row in here], which)
+        series = [colour[row.measurement.model, digest.setting(row.measurement)] for row in here]
+        yield from _speed([_label(row, several) for row in here], here, series, which)
         if i == 0 and sizes:
             yield "Size of the model's files", charts.bars("Size", sizes)
     for metric in metrics:
@@ -135,10 +195,12 @@ def _measured(report: Report) -> Iterator[tuple[str, str]]:
         yield from _trade(metric, each)
 
 
-def _speed(rows: Sequence[digest.Row], series: Sequence[int], which: str) -> Iterator[tuple[str, str]]:
+def _label(row: digest.Row, several: bool) -> str:
+    return f"{row.name}, {row.measurement.runtime}" if several else row.name
+
+
+def _speed(labels: Sequence[str], rows: Sequence[digest.Row], series: Sequence[int], which: str) -> Iterator[tuple[str, str]]:
     """Latency, its distribution and memory at one batch size."""
-    several = len({digest.setting(row.measurement) for row in rows}) > 1
-    labels = [f"{row.name}, {row.measurement.runtime}" if several else row.name for row in rows]
     found = [(label, row.measurement, s) for label, row, s in zip(labels, rows, series, strict=True)]
     times = [
         charts.Bar(
@@ -148,7 +210,9 @@ def _speed(rows: Sequence[digest.Row], series: Sequence[int], which: str) -> Ite
     ]
     yield f"Latency, median{which}", charts.bars(f"Latency{which}", times)
     sampled = [
-        charts.Distribution(label, m.latency_ms.samples, m.latency_ms.p50, s) for label, m, s in found if m.latency_ms.samples
+        charts.Distribution(label, sorted(m.latency_ms.samples) or m.latency_ms.quantiles, m.latency_ms.p50, s)
+        for label, m, s in found
+        if max(len(m.latency_ms.samples), len(m.latency_ms.quantiles)) > 1
     ]
     if sampled:
         yield f"Latency of single runs{which}", charts.distributions(f"Latency of single runs{which}", "ms", sampled)
@@ -161,8 +225,8 @@ def _speed(rows: Sequence[digest.Row], series: Sequence[int], which: str) -> Ite
         yield f"Peak memory{which}", charts.bars(f"Peak memory{which}", peaks)
 
 
-def _quality_bars(metric: str, each: Sequence[tuple[digest.Row, int]]) -> Iterator[tuple[str, str]]:
-    found = [(row.name, series, row.measurement.quality.get(metric)) for row, series in each]
+def _quality_bars(metric: str, each: Sequence[tuple[str, digest.Row, int]]) -> Iterator[tuple[str, str]]:
+    found = [(name, series, row.measurement.quality.get(metric)) for name, row, series in each]
     bars = [
         charts.Bar(name, max(q.value, 0), figures.quality_with_interval(metric, q.value, q.ci95), series, q.ci95)
         for name, series, q in found
@@ -172,14 +236,14 @@ def _quality_bars(metric: str, each: Sequence[tuple[digest.Row, int]]) -> Iterat
         yield metric.capitalize(), charts.bars(metric.capitalize(), bars)
 
 
-def _trade(metric: str, each: Sequence[tuple[digest.Row, int]]) -> Iterator[tuple[str, str]]:
+def _trade(metric: str, each: Sequence[tuple[str, digest.Row, int]]) -> Iterator[tuple[str, str]]:
     """Quality, latency and size in one picture."""
     points = []
-    for row, series in each:
+    for label, row, series in each:
         q = row.measurement.quality.get(metric)
         if q is not None and q.value is not None:
             text = figures.quality(metric, q.value)
-            points.append(charts.Point(row.name, row.measurement.latency_ms.p50, q.value, text, q.ci95, row.bytes or 0, series))
+            points.append(charts.Point(label, row.measurement.latency_ms.p50, q.value, text, q.ci95, row.bytes or 0, series))
     if len(points) > 1:
         name = metric.capitalize()
         yield f"{name} against latency; area is size", charts.scatter(name, metric, points, lambda y: figures.quality(metric, y))

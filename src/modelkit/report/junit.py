@@ -27,7 +27,8 @@ def _gates(suites: xml.Element, report: Report) -> None:
     counts = {"tests": str(len(report.gates)), "failures": str(failed), "skipped": str(undecided)}
     suite = xml.SubElement(suites, "testsuite", {"name": f"modelkit {printable(report.command)} gates", **counts})
     for gate in report.gates:
-        _gate(xml.SubElement(suite, "testcase", classname="modelkit.gates", name=printable(gate.gate)), gate)
+        name = printable(digest.gate_name(report, gate))
+        _gate(xml.SubElement(suite, "testcase", classname="modelkit.gates", name=name), gate)
     if report.warnings:
         xml.SubElement(suite, "system-err").text = "\n".join(map(printable, report.warnings))
 

@@ -8,6 +8,7 @@ from . import digest, figures, sheets
 from .records import PassRecord, Report
 from .sheets import Sheet
 
+MOST_FLIPS = 100
 LONG = 60  # layer lists longer than this are folded away
 
 
@@ -26,7 +27,7 @@ def _parts(report: Report) -> Iterator[str]:
     if report.warnings:
         yield "\n".join(f"> **Warning:** {_escape(warning)}" for warning in report.warnings)
     if report.gates:
-        yield _table(sheets.gates(report.gates))
+        yield _table(sheets.gates(report))
     if report.measurements:
         yield _table(sheets.measurements(report))
         setting = _escape(sheets.common_setting(report))
@@ -37,6 +38,13 @@ def _parts(report: Report) -> Iterator[str]:
             yield _table(sheets.comparison(report, report.comparison, candidate))
             if candidate.classes:
                 yield _table(sheets.classes(candidate))
+            if candidate.flips:
+                flips = _table(sheets.flips(candidate, MOST_FLIPS))
+                summary = f"{figures.plural(len(candidate.flips), 'answer')} flipped"
+                yield f"<details><summary>{summary}</summary>\n\n{flips}\n\n</details>"
+    for m in report.measurements:
+        if m.profile is not None:
+            yield _table(sheets.profile(m.profile, f"Time by layer: {m.model}, {digest.setting(m)}"))
     for record in report.passes:
         yield from _pass(record)
     if report.inputs:

@@ -30,9 +30,7 @@ Count = Annotated[int, Field(ge=0)]
 class Record(BaseModel):
     """Keys beyond the contract's are kept: a later version may add some."""
 
-    model_config = ConfigDict(
-        extra="allow", populate_by_name=True, allow_inf_nan=False, json_schema_serialization_defaults_required=True
-    )
+    model_config = ConfigDict(extra="allow", populate_by_name=True, allow_inf_nan=False)
 
 
 class Environment(Record):
@@ -97,7 +95,8 @@ class PassRecord(Record):
 
 
 class Latency(Record):
-    """Of one call with one batch, in milliseconds. `ci95` is that of the median. `samples` are filled by --samples."""
+    """Of one call with one batch, in milliseconds. `ci95` is that of the median. `samples` are filled by --samples;
+    `quantiles` are those at 0, 1, … 100 per cent."""
 
     p50: float
     p90: float
@@ -107,6 +106,7 @@ class Latency(Record):
     ci95: Interval
     n: Count
     samples: list[float] = Field(default_factory=list)
+    quantiles: list[float] = Field(default_factory=list)
 
 
 class Throughput(Record):
@@ -122,8 +122,33 @@ class Quality(Record):
     n: Count
 
 
+class Memory(Record):
+    """Peaks of resident bytes in a fresh process: while the model was loaded, and while it first ran; and of a device."""
+
+    load: Bytes
+    run: Bytes
+    device: Bytes | None
+
+
+class ProfiledLayer(Record):
+    """Time of one operator: milliseconds per run, and its share of all operators'."""
+
+    name: str
+    op: str
+    ms: float
+    share: float
+
+
+class Profile(Record):
+    """`trace` is a file for chrome://tracing or ui.perfetto.dev."""
+
+    trace: str
+    layers: list[ProfiledLayer]
+
+
 class Measurement(Record):
-    """One model, measured in one set-up. `model` is the path of one of the report's models."""
+    """One model, measured in one set-up. `model` is the path of one of the report's models. `energy_reason`: why energy is
+    null. `starts`: how many processes were measured. `clock_mhz`: the GPU's least and greatest."""
 
     model: str
     runtime: str
@@ -135,13 +160,20 @@ class Measurement(Record):
     peak_memory_bytes: Bytes | None
     energy_j: Number
     quality: dict[str, Quality]
+    memory: Memory | None = None
+    energy_reason: str | None = None
+    starts: Count = 1
+    clock_mhz: tuple[int, int] | None = None
+    profile: Profile | None = None
 
 
 Verdict = Literal["better", "worse", "same", "inconclusive"]
 
 
 class Metric(Record):
-    """`ratio` is candidate / baseline, but baseline / candidate for latency: above 1 is faster. `ci95` is that of the ratio."""
+    """`ratio` is candidate / baseline, but baseline / candidate for latency: above 1 is faster. `ci95` is that of the ratio.
+    `detectable`: the smallest difference that could have been seen, as a share. Of quality:
+    `difference` is candidate − baseline, `test` what it was tested with on the same examples."""
 
     name: str
     baseline: Number
@@ -149,21 +181,38 @@ class Metric(Record):
     ratio: Number
     ci95: Interval
     verdict: Verdict
+    higher_is_better: bool | None = None
+    detectable: Number = None
+    difference: Number = None
+    difference_ci95: Interval = None
+    test: str | None = None
+    p_value: Number = None
 
 
 class ClassMetric(Record):
-    """Accuracy on the `n` samples of one class."""
+    """Accuracy on the `n` samples of one class. `p_value`: McNemar's, adjusted for the number of classes."""
 
     label: str | int
     baseline: Number
     candidate: Number
     n: Count
+    p_value: Number = None
+
+
+class Flip(Record):
+    """An example that the two models answer differently. `index`: its place in the data."""
+
+    index: Count
+    before: str | int
+    after: str | int
+    label: str | int | None
 
 
 class Candidate(Record):
     model: str
     metrics: list[Metric]
     classes: list[ClassMetric]
+    flips: list[Flip] = Field(default_factory=list)
 
 
 class Comparison(Record):
@@ -184,11 +233,12 @@ class Recovery(Record):
 
 
 class Gate(Record):
-    """`passed` null: the measurement could not decide it."""
+    """`passed` null: the measurement could not decide it. `model`: the candidate that it is about."""
 
     gate: str
     value: Number
     passed: bool | None
+    model: str | None = None
 
 
 class Option(Record):

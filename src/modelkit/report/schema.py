@@ -12,10 +12,9 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def report_schema() -> dict[str, Any]:
-    """Every key is required but those that only one command each writes."""
+    """Keys with a default came later than the others, or only one command writes them: they are not required."""
     schema = Report.model_json_schema(by_alias=True, mode="serialization")
-    optional = {"available", "advice", "recovery"}
-    schema["required"] = [name for name in schema["required"] if name not in optional]
+    schema["required"] = ["schema", *schema["required"]]
     return {"$schema": DIALECT, "$id": SCHEMA, **schema}
 
 

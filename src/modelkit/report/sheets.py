@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from . import digest, figures
 from .figures import NONE, amount, ratio, significant, size
-from .records import AvailablePass, Candidate, Comparison, Environment, Gate, Model, PassRecord, Report
+from .records import AvailablePass, Candidate, Comparison, Environment, Flip, Model, PassRecord, Profile, Report
 
 PASSED = {True: "passed", False: "failed", None: "not decided"}
 
@@ -22,10 +22,9 @@ class Sheet:
     right: frozenset[int] = frozenset()
 
 
-def gates(found: Sequence[Gate]) -> Sheet:
-    return Sheet(
-        "Gates", ("Gate", "Value", "Result"), [(g.gate, figures.exact(g.value), PASSED[g.passed]) for g in found], frozenset({1})
-    )
+def gates(report: Report) -> Sheet:
+    lines = [(digest.gate_name(report, gate), figures.exact(gate.value), PASSED[gate.passed]) for gate in report.gates]
+    return Sheet("Gates", ("Gate", "Value", "Result"), lines, frozenset({1}))
 
 
 def common_setting(report: Report) -> str:
@@ -77,9 +76,9 @@ def comparison(report: Report, found: Comparison, candidate: Candidate) -> Sheet
             m.name,
             figures.metric(m.name, m.baseline),
             figures.metric(m.name, m.candidate),
-            ratio(m.ratio),
+            figures.close_ratio(m.ratio),
             _interval(m.ci95),
-            m.verdict,
+            digest.verdict(m),
         )
         for m in candidate.metrics
     ]
@@ -88,15 +87,46 @@ def comparison(report: Report, found: Comparison, candidate: Candidate) -> Sheet
 
 
 def _interval(ends: Sequence[float] | None) -> str:
-    return NONE if ends is None else f"{ratio(ends[0])} to {ratio(ends[1])}"
+    return NONE if ends is None else f"{figures.close_ratio(ends[0])} to {figures.close_ratio(ends[1])}"
 
 
 def classes(candidate: Candidate) -> Sheet:
+    """The classes that lost most first."""
     lines = [
-        (str(c.label), figures.quality("accuracy", c.baseline), figures.quality("accuracy", c.candidate), f"{c.n:,}")
-        for c in candidate.classes
+        (
+            str(c.label),
+            figures.quality("accuracy", c.baseline),
+            figures.quality("accuracy", c.candidate),
+            digest.change_of("accuracy", digest.class_change(c)),
+            f"{c.n:,}",
+            significant(c.p_value, 2),
+        )
+        for c in sorted(candidate.classes, key=digest.class_change)
     ]
-    return Sheet("By class", ("Class", "Baseline", "Candidate", "Samples"), lines, frozenset({1, 2, 3}))
+    return Sheet("By class", ("Class", "Baseline", "Candidate", "Change", "Samples", "p"), lines, frozenset({1, 2, 3, 4, 5}))
+
+
+def flips(candidate: Candidate, most: int) -> Sheet:
+    lines = [
+        (str(f.index), str(f.before), str(f.after), NONE if f.label is None else str(f.label), _turned(f))
+        for f in candidate.flips[:most]
+    ]
+    return Sheet("Answers that flipped", ("Example", "Before", "After", "Label", "Turned"), lines)
+
+
+def _turned(flip: Flip) -> str:
+    if flip.label is None:
+        return NONE
+    return "wrong" if flip.before == flip.label else "right" if flip.after == flip.label else "from wrong to wrong"
+
+
+def profile(found: Profile, title: str) -> Sheet:
+    """Where the time goes, most first."""
+    lines = [
+        (layer.name, layer.op, significant(layer.ms), f"{100 * layer.share:.1f} %")
+        for layer in sorted(found.layers, key=lambda layer: -layer.ms)
+    ]
+    return Sheet(title, ("Layer", "Operator", "ms", "Share"), lines, frozenset({2, 3}))
 
 
 def models(report: Report) -> Sheet:

@@ -33,8 +33,10 @@ details{margin:0 0 14px}summary{cursor:pointer;color:var(--muted);padding:6px 0}
 .meter i{position:absolute;left:0;top:0;height:5px;border-radius:3px;background:var(--s1)}.meter .was{background:var(--s0)}
 svg{display:block;width:100%;max-width:480px;height:auto;overflow:visible}
 svg text{fill:var(--ink);font-size:12px;font-variant-numeric:tabular-nums}svg .end{text-anchor:end}svg .strong{font-weight:600}
+svg .middle{text-anchor:middle}
 svg .muted{fill:var(--muted);font-size:11px}.track{fill:var(--track)}.axis{stroke:var(--line);fill:none}
 .whisker,.median{stroke:var(--ink);stroke-width:1.3;fill:none}.soft{opacity:.55}.edge{stroke:var(--ink);stroke-width:.8}
+.v-better{fill:var(--good)}.v-worse{fill:var(--bad)}.v-same{fill:var(--s1)}.v-inconclusive{fill:var(--s0);stroke:var(--ink)}
 .s0{fill:var(--s0)}.s1{fill:var(--s1)}.s2{fill:var(--s2)}.s3{fill:var(--s3)}.s4{fill:var(--s4)}.s5{fill:var(--s5)}
 footer{color:var(--muted);font-size:13px;margin-top:36px}
 @media(max-width:560px){main{padding:20px 12px 32px}h1{font-size:22px}.tiles{grid-template-columns:1fr 1fr;gap:10px}

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from . import digest, figures
 from .figures import printable
-from .records import AvailablePass, Candidate, Environment, Gate, Model, PassRecord, Report
+from .records import AvailablePass, Candidate, Environment, Model, PassRecord, Report
 
 LONG = 16  # layer lists longer than this are summarised by form unless verbose
 VERDICTS = {"better": "green", "worse": "red", "same": "", "inconclusive": "yellow"}
@@ -27,12 +27,13 @@ def print_report(report: Report, verbose: bool = False, console: Console | None 
     for record in report.passes:
         _pass(out, record, verbose)
     _measurements(out, report, verbose)
+    _profiles(out, report, verbose)
     for candidate in report.comparison.candidates if report.comparison else []:
         _comparison(out, report, candidate)
     _available(out, report.available or [])
     _advice(out, report.advice or [])
     _output(out, report)
-    _gates(out, report.gates)
+    _gates(out, report)
 
 
 def _table(title: str, *columns: str, right: Iterable[int] = ()) -> Table:
@@ -154,20 +155,50 @@ def _comparison(out: Console, report: Report, candidate: Candidate) -> None:
     names = digest.short_names(report)
     baseline = report.comparison.baseline if report.comparison else ""
     title = f"{names[candidate.model]} against {names[baseline]}"
-    table = _table(title, "Metric", "Baseline", "Candidate", "Ratio", "95 % interval", "Verdict", right=(1, 2, 3, 4))
+    table = _table(title, "Metric", "Baseline", "Candidate", "Ratio", "95 % interval", "Verdict", "Sees", right=(1, 2, 3, 4, 6))
+    unsure = False
     for m in candidate.metrics:
-        interval = figures.NONE if m.ci95 is None else f"{figures.ratio(m.ci95[0])} – {figures.ratio(m.ci95[1])}"
+        interval = figures.NONE if m.ci95 is None else "–".join(f"{figures.close_ratio(end)[:-1]}" for end in m.ci95)
         verdict = Text(m.verdict, VERDICTS[m.verdict])
+        unsure = unsure or m.verdict == "inconclusive"
+        seen = figures.NONE if not m.detectable else f"{figures.significant(100 * m.detectable, 2)} %"
         _row(
             table,
-            m.name,
+            m.name.replace("latency_ms.", "latency ").removesuffix("_per_s").removesuffix("_bytes"),
             figures.metric(m.name, m.baseline),
             figures.metric(m.name, m.candidate),
-            figures.ratio(m.ratio),
+            figures.close_ratio(m.ratio),
             interval,
             verdict,
+            seen,
         )
     out.print(table)
+    if unsure:
+        out.print(Text("Sees: the smallest difference that would have been seen; a longer --max-time sees smaller ones.", "dim"))
+    lost = [
+        found
+        for found in candidate.classes
+        if found.p_value is not None and found.p_value < 0.05 and digest.class_change(found) < 0
+    ]
+    for found in sorted(lost, key=digest.class_change)[:5]:
+        change = digest.change_of("accuracy", digest.class_change(found))
+        out.print(Text(f"class {printable(found.label)} lost {change} of {found.n}", "red"))
+    if candidate.flips:
+        out.print(Text(f"{figures.plural(len(candidate.flips), 'answer')} flipped: --json and --report list them.", "dim"))
+
+
+def _profiles(out: Console, report: Report, verbose: bool) -> None:
+    for m in report.measurements:
+        if m.profile is None:
+            continue
+        layers = sorted(m.profile.layers, key=lambda layer: -layer.ms)
+        table = _table(
+            f"Time by layer: {m.runtime}, {digest.short_names(report)[m.model]}", "Layer", "Operator", "ms", "Share", right=(2, 3)
+        )
+        for layer in layers if verbose else layers[:LONG]:
+            _row(table, layer.name, layer.op, figures.significant(layer.ms), f"{100 * layer.share:.1f} %")
+        out.print(table)
+        out.print(Text(f"→ {printable(m.profile.trace)} (open it in ui.perfetto.dev)", "dim"), soft_wrap=True)
 
 
 def _available(out: Console, available: Sequence[AvailablePass]) -> None:
@@ -217,7 +248,11 @@ def _output(out: Console, report: Report) -> None:
     out.print(line, soft_wrap=True)
 
 
-def _gates(out: Console, gates: Sequence[Gate]) -> None:
+def _gates(out: Console, report: Report) -> None:
     marks = {True: ("✓ passed", "green"), False: ("✗ failed", "red"), None: ("? not decided", "yellow")}
-    for gate in gates:
-        out.print(Text.assemble(marks[gate.passed], "  ", printable(gate.gate), f"  (value {figures.exact(gate.value)})"))
+    for gate in report.gates:
+        out.print(
+            Text.assemble(
+                marks[gate.passed], "  ", printable(digest.gate_name(report, gate)), f"  (value {figures.exact(gate.value)})"
+            )
+        )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..core.errors import ModelkitError
+from .benchmarks import to_benchmarks
 from .html import to_html
 from .json_text import to_json
 from .junit import to_junit
@@ -15,6 +16,8 @@ from .markdown import to_markdown
 from .records import Report
 
 FORMATS: dict[str, Callable[[Report], str]] = {".json": to_json, ".md": to_markdown, ".html": to_html, ".xml": to_junit}
+
+BENCHMARKS = ".smaller-is-better.json"  # beside a JSON report with measurements
 
 
 def check_report_path(path: Path) -> None:
@@ -30,7 +33,12 @@ def check_report_path(path: Path) -> None:
 def write_report(report: Report, path: Path) -> None:
     """Write it beside its place, then rename: a reader sees the old report or the whole new one."""
     check_report_path(path)
-    content = FORMATS[path.suffix.lower()](report)
+    _write(path, FORMATS[path.suffix.lower()](report))
+    if path.suffix.lower() == ".json" and report.measurements:
+        _write(path.with_suffix(BENCHMARKS), to_benchmarks(report))
+
+
+def _write(path: Path, content: str) -> None:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:

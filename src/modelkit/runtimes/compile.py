@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from modelkit.core.errors import ModelkitError
 
@@ -35,4 +37,17 @@ class TorchCompile(Torch):
 
         program = load_program(path, device, threads)
         compiled = torch.compile(program.module(), dynamic=False, options={"freezing": True})
-        return ProgramRunner(program, compiled, path, device)
+        return CompiledRunner(program, compiled, path, device)
+
+
+class CompiledRunner(ProgramRunner):
+    """Layers were fused into kernels, so a profile shows those."""
+
+    def _by_layer(self) -> Callable[[], Any]:
+        arguments, keywords = self._prepared
+        return lambda: self._function(*arguments, **keywords)
+
+    def _events(self, averages: Any) -> list[tuple[str, str, float]]:
+        on_device = self._device == "cuda"
+        times = ((it.key, it.self_device_time_total if on_device else it.self_cpu_time_total) for it in averages)
+        return [(key, key.partition("::")[0], taken / 1000) for key, taken in times if taken > 0]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import tempfile
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -12,15 +16,17 @@ from modelkit.core.errors import ModelkitError
 from modelkit.core.forms import Array
 from modelkit.core.model import Feeds
 
-from .runtime import Clock, match, repeat
+from .runtime import Clock, match, operator_times, repeat
 
 ERRORS_ONLY = 3
+PROFILED_RUNS = 50  # traces of more are slow to open
 
 
-def create_session(model: Path | bytes, threads: int, device: str = "cpu") -> Any:
+def create_session(model: Path | bytes, threads: int, device: str = "cpu", profile: Path | None = None) -> Any:
     """An onnxruntime.InferenceSession as users create it: all optimisations, and thread pools that spin while they wait.
 
-    Raises ModelkitError when the device is missing or ONNX Runtime refuses the model.
+    `profile`: the start of the name of a trace that it writes. Raises ModelkitError when the device is missing or ONNX Runtime
+    refuses the model.
     """
     import onnxruntime
 
@@ -28,6 +34,9 @@ def create_session(model: Path | bytes, threads: int, device: str = "cpu") -> An
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
     providers = ["CPUExecutionProvider"]
     if device == "cuda":
         if hasattr(onnxruntime, "preload_dlls"):
@@ -69,16 +78,17 @@ class OnnxRuntime:
 
     def load(self, path: Path, device: str, threads: int) -> SessionRunner:
         self.check_device(device)
-        return SessionRunner(create_session(path, threads, device), path, device)
+        return SessionRunner(create_session(path, threads, device), path, device, threads)
 
 
 class SessionRunner:
     """A session with feeds at hand. On CUDA the inputs and outputs are bound to device memory."""
 
-    def __init__(self, session: Any, path: Path, device: str) -> None:
+    def __init__(self, session: Any, path: Path, device: str, threads: int = 0) -> None:
         self._session = session
         self._path = path
         self._device = device
+        self._threads = threads
         self._inputs = [value.name for value in session.get_inputs()]
         self._outputs = [value.name for value in session.get_outputs()]
         self._feeds: dict[str, Array] = {}
@@ -113,6 +123,23 @@ class SessionRunner:
 
     def device_memory(self) -> int | None:
         return None
+
+    def profile(self, trace: Path, seconds: float) -> list[dict[str, Any]]:
+        self._session = None  # two sessions would fight for the cores
+        self._binding = None
+        with tempfile.TemporaryDirectory(prefix="modelkit-profile-") as folder:
+            session = create_session(self._path, self._threads, self._device, Path(folder) / "trace")
+            end, runs = time.perf_counter() + seconds, 0
+            while runs < PROFILED_RUNS and (runs < 2 or time.perf_counter() < end):
+                session.run(self._outputs, self._feeds)
+                runs += 1
+            shutil.move(session.end_profiling(), trace)
+        self._session = create_session(self._path, self._threads, self._device)
+        events = [event for event in json.loads(trace.read_text()) if event.get("cat") == "Node"]
+        kernels = [event for event in events if event["name"].endswith("_kernel_time")]
+        return operator_times(
+            ((e["name"].removesuffix("_kernel_time"), e["args"].get("op_name", ""), e["dur"] / 1000) for e in kernels), runs
+        )
 
     def _matched(self, feeds: Feeds) -> dict[str, Array]:
         return {name: np.ascontiguousarray(array) for name, array in match(feeds, self._inputs, self._path).items()}

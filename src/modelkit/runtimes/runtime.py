@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -34,6 +34,15 @@ class Runner(Protocol):
         ...
 
 
+class Profiling(Protocol):
+    """What a runner may also do: say where the time goes."""
+
+    def profile(self, trace: Path, seconds: float) -> list[dict[str, Any]]:
+        """Run on the prepared feeds for about so many seconds under the runtime's profiler. Writes a trace in Chrome's format
+        to `trace`, and gives each operator, in order of execution: name, op, ms (per run) and share (of all operators)."""
+        ...
+
+
 class Runtime(Protocol):
     """A way to run model files. Asking `available` is cheap: it does not import the library."""
 
@@ -59,6 +68,15 @@ def repeat(call: Callable[[], Any], runs: int, clock: Clock) -> int:
     for _ in range(runs):
         call()
     return clock() - start
+
+
+def operator_times(events: Iterable[tuple[str, str, float]], runs: int) -> list[dict[str, Any]]:
+    """The table of `Profiling.profile` from events (name, op, milliseconds) of `runs` runs."""
+    times: dict[tuple[str, str], float] = {}
+    for name, op, milliseconds in events:
+        times[name, op] = times.get((name, op), 0.0) + milliseconds
+    total = sum(times.values()) or 1.0
+    return [{"name": name, "op": op, "ms": ms / max(runs, 1), "share": ms / total} for (name, op), ms in times.items()]
 
 
 def match(feeds: Mapping[str, Value], names: Sequence[str], path: Path) -> dict[str, Value]:

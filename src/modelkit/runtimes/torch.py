@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,10 @@ from modelkit.core.errors import ModelkitError
 from modelkit.core.forms import Array
 from modelkit.core.model import Feeds
 
-from .runtime import Clock, match, repeat
+from .runtime import Clock, match, operator_times, repeat
+
+PROFILED_RUNS = 50  # traces of more are slow to open
+LAYER = "layer: "  # begins the names of ranges in a trace
 
 
 class Torch:
@@ -115,6 +119,42 @@ class ProgramRunner:
 
         return int(torch.cuda.max_memory_allocated()) if self._device == "cuda" else None
 
+    def profile(self, trace: Path, seconds: float) -> list[dict[str, Any]]:
+        import torch
+        from torch.profiler import ProfilerActivity, profile
+
+        call = self._by_layer()
+        activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (self._device == "cuda")
+        end, runs = time.perf_counter() + seconds, 0
+        with torch.inference_mode(), profile(activities=activities, acc_events=True) as profiler:
+            while runs < PROFILED_RUNS and (runs < 2 or time.perf_counter() < end):
+                call()
+                runs += 1
+        profiler.export_chrome_trace(str(trace))
+        return operator_times(self._events(profiler.key_averages()), runs)
+
+    def _by_layer(self) -> Callable[[], Any]:
+        """What runs the prepared feeds node by node, each within a range of its own in the trace."""
+        import torch
+        from torch.utils import _pytree as pytree
+
+        class ByLayer(torch.fx.Interpreter):
+            def run_node(self, node: Any) -> Any:
+                with torch.profiler.record_function(f"{LAYER}{_layer_name(node)} {node.target}"):
+                    return super().run_node(node)
+
+        interpreter, flat = ByLayer(self._function), pytree.tree_leaves(self._prepared)  # type: ignore[arg-type]
+        return lambda: interpreter.run(*flat, enable_io_processing=False)
+
+    def _events(self, averages: Any) -> list[tuple[str, str, float]]:
+        found = []
+        for it in averages:
+            name, _, op = it.key.removeprefix(LAYER).partition(" ")
+            if it.key.startswith(LAYER) and "aten" in op:
+                taken = it.device_time_total if self._device == "cuda" else it.cpu_time_total
+                found.append((name, op, taken / 1000))
+        return found
+
     def _arguments(self, feeds: Feeds) -> tuple[tuple[Any, ...], dict[str, Any]]:
         import torch
         from torch.utils import _pytree as pytree
@@ -126,6 +166,13 @@ class ProgramRunner:
         flat = [slot.value if hasattr(slot, "value") else tensors[slot.name] for slot in self._slots]
         arguments, keywords = pytree.tree_unflatten(flat, self._structure)
         return tuple(arguments), dict(keywords)
+
+
+def _layer_name(node: Any) -> str:
+    """The module that an operator comes from ("layer1.0.conv1"), else the operator's own name."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = str(list(stack.values())[-1][0]) if stack else ""
+    return path.removeprefix("L['self'].") or str(node.name)
 
 
 def _to_numpy(tensor: Any) -> Array:

@@ -15,6 +15,7 @@ LEAST_NOISE = 2.0**-46  # of the signal: float32 tells no smaller difference, an
 
 class MeanSquaredError(Average):
     name = "mse"
+    higher_is_better = False
     needs: Needs = "labels"
 
     def rows(self, batch: Evaluated) -> Array:
@@ -66,6 +67,7 @@ class Divergence(Average):
     """Kullback-Leibler divergence of the model's class probabilities from the original's, in nats per decision."""
 
     name = "kl"
+    higher_is_better = False
     needs: Needs = "reference"
 
     def rows(self, batch: Evaluated) -> Array:

@@ -20,6 +20,7 @@ class Perplexity:
     i + 1 of the labels, which are the token ids; without labels, the ids are the integer input of shape (n, length)."""
 
     name = "perplexity"
+    higher_is_better = False
     needs: Needs = "feeds"
 
     def rows(self, batch: Evaluated) -> Array:

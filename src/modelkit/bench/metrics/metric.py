@@ -27,7 +27,9 @@ class Evaluated:
 
 
 class Metric(Protocol):
-    """Rows of single samples are kept, so that figures of two models can later be compared sample by sample."""
+    """Rows of single samples are kept, so that figures of two models can be compared sample by sample.
+
+    A metric of which less is better says so with `higher_is_better = False`."""
 
     name: str
     needs: Needs
@@ -43,6 +45,10 @@ class Metric(Protocol):
     def interval(self, rows: Array, rng: np.random.Generator) -> Interval:
         """The 95% interval of the figure."""
         ...
+
+
+def higher_is_better(metric: Metric) -> bool:
+    return bool(getattr(metric, "higher_is_better", True))
 
 
 class Average:
