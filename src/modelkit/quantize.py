@@ -173,11 +173,15 @@ def _room_for_bias(form: Quantized, weight: Array | None, bias: Array, grid: Gri
 
 
 def layer_records(
-    before: Model, after: Model, plan: Plan, forms: Mapping[str, WeightForm], smoothed: Mapping[str, Smoothed]
+    before: Model,
+    after: Model,
+    plan: Plan,
+    forms: Mapping[str, WeightForm],
+    smoothed: Mapping[str, Smoothed] | None = None,
 ) -> list[LayerRecord]:
     """One record a layer of the original, changed or skipped."""
     records = []
-    smooth = {name for entry in smoothed.values() for name in entry.layers}
+    smooth = {name for entry in (smoothed or {}).values() for name in entry.layers}
     for layer in before.graph.layers():
         old = sum(p.bytes for p in layer.parameters.values())
         shape = layer.parameters["weight"].shape if "weight" in layer.parameters else ()
