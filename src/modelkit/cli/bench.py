@@ -11,7 +11,7 @@ from modelkit.core.errors import ModelkitError
 
 from .data_argument import Reading
 from .gates import measurement_record
-from .model_argument import model_path
+from .model_argument import open_models
 from .options import (
     Arch,
     Device,
@@ -72,18 +72,13 @@ def command(
     from modelkit.bench.measure import measure
     from modelkit.bench.measurement import Subject
     from modelkit.describe import describe
-    from modelkit.models.opening import open_model
 
     with Session("bench", json=json, quiet=quiet, verbose=verbose, reports=report, device=device) as session:
         sizes = _sizes(batch_size)
         if metric and data is None:
             raise ModelkitError(f"--metric {metric[0]} needs data.", "Give it with --data DATA.")
-        subjects = []
-        for argument in models:
-            path = model_path(argument)
-            with session.stage(f"opening {path.name}"):
-                opened = open_model(path, trust=trust, arch=arch, bindings=parse_bindings(input))
-            subjects.append(Subject(str(opened.path), opened))
+        opened = open_models(models, session.stage, data, trust=trust, arch=arch, bindings=parse_bindings(input))
+        subjects = [Subject(str(model.path), model) for model in opened]
         session.report["inputs"] = [describe(subject.model) for subject in subjects]
         reading = Reading(num_samples, seed, scale, mean, std, label, tokenizer)
         dataset = None if data is None else reading.open(data, subjects[0].model)

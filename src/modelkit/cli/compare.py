@@ -13,7 +13,7 @@ from modelkit.core.errors import ModelkitError
 
 from .data_argument import Reading
 from .gates import exit_code, measurement_record
-from .model_argument import model_path
+from .model_argument import open_models
 from .options import (
     Arch,
     Device,
@@ -144,7 +144,6 @@ def _compare_models(
     from modelkit.bench.compare import compare
     from modelkit.bench.measurement import Subject
     from modelkit.describe import describe
-    from modelkit.models.opening import open_model
 
     for limit in limits:
         if limit.is_quality and data is None:
@@ -153,12 +152,7 @@ def _compare_models(
             metrics = [*metrics, limit.metric]
     if metrics and data is None:
         raise ModelkitError(f"--metric {metrics[0]} needs data.", "Give it with --data DATA.")
-    subjects = []
-    for argument in arguments:
-        path = model_path(argument)
-        with session.stage(f"opening {path.name}"):
-            opened = open_model(path, **opening)
-        subjects.append(Subject(str(opened.path), opened))
+    subjects = [Subject(str(opened.path), opened) for opened in open_models(arguments, session.stage, data, **opening)]
     session.report["inputs"] = [describe(subject.model) for subject in subjects]
     dataset = None if data is None else reading.open(data, subjects[0].model)
     with session.stage("measuring", 100) as stage:

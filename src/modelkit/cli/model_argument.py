@@ -4,9 +4,46 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from modelkit.core.errors import ModelkitError
+from modelkit.core.errors import ModelkitError, UnstatedInputs
+
+from .data_argument import example_rows
+
+if TYPE_CHECKING:
+    from modelkit.core.model import Model
+
+
+def open_models(
+    arguments: Sequence[str], stage: Callable[[str], AbstractContextManager[Any]], data: str | None, **opening: Any
+) -> list[Model]:
+    """The models that are meant, in order. One whose file does not say what its inputs are (TorchScript, a state dict) takes
+    those of the first of the others that does, or the shapes of `data`. `opening`: as `open_model` takes it."""
+    from modelkit.models.opening import open_model
+
+    paths = [model_path(argument) for argument in arguments]
+    opened: dict[int, Model] = {}
+    waiting: dict[int, UnstatedInputs] = {}
+    for index, path in enumerate(paths):
+        with stage(f"opening {path.name}"):
+            try:
+                opened[index] = open_model(path, **opening)
+            except UnstatedInputs as unstated:
+                waiting[index] = unstated
+    known = next(iter(opened.values()), None)
+    example = example_rows(data)
+    for index, error in waiting.items():
+        if known is not None:
+            edges = known.graph.edges
+            opening["bindings"] = {spec.name: (spec.dtype, edges[spec.name].shape or ()) for spec in known.graph.inputs}
+        elif not example:
+            raise error
+        with stage(f"opening {paths[index].name}"):
+            opened[index] = open_model(paths[index], **opening, example=example)
+    return [opened[index] for index in range(len(paths))]
 
 
 def model_path(argument: str) -> Path:

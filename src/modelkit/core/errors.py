@@ -15,6 +15,10 @@ class ModelkitError(Exception):
         self.fix = fix
 
 
+class UnstatedInputs(ModelkitError):
+    """A file that does not say what its inputs are, and nothing else that did."""
+
+
 class ModelkitWarning(UserWarning):
     """Something the user should know and can change; the message says what to change. Reports collect these."""
 

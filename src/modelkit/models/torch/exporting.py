@@ -13,7 +13,7 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputSpec, TensorArgument
 
-from ...core.errors import InputWarning, ModelkitError
+from ...core.errors import InputWarning, ModelkitError, UnstatedInputs
 from ...core.forms import Array
 from .forms import to_tensor, torch_dtype
 from .program import Program, rename
@@ -60,7 +60,7 @@ def example_inputs(
     elif example:
         tensors = {name: to_tensor(array[:_BATCH]) for name, array in example.items()}
     else:
-        raise ModelkitError(
+        raise UnstatedInputs(
             f"{what} does not say what its inputs are.",
             f"Give each as --input NAME:DTYPE[SHAPE], for example {hint}.",
         )
