@@ -19,8 +19,11 @@ def as_segment_reduction(node: Node) -> Node | None:
     if node.operator != "Loop" or body is None or len(node.inputs) != 4 or len(body.output) != 3:
         return None
     made_by = {output: inner for inner in body.node for output in inner.output}
-    append = made_by.get(body.output[1].name)
-    if append is None or append.op_type != "SequenceInsert" or append.input[0] != body.input[2].name or len(append.input) != 2:
+    # The sequence and the counter are carried in either order: the exporter takes them from a set.
+    carried = (1, 2) if getattr(made_by.get(body.output[1].name), "op_type", "") == "SequenceInsert" else (2, 1)
+    sequence, counter = (body.input[place + 1].name for place in carried)
+    append = made_by.get(body.output[carried[0]].name)
+    if append is None or append.op_type != "SequenceInsert" or append.input[0] != sequence or len(append.input) != 2:
         return None
     choice = made_by.get(append.input[1])
     equal = made_by.get(choice.input[0]) if choice is not None and choice.op_type == "If" else None
@@ -35,10 +38,11 @@ def as_segment_reduction(node: Node) -> Node | None:
     start, end = (made_by.get(name) for name in equal.input)
     if start is None or end is None or {start.op_type, end.op_type} != {"Slice"} or start.input[0] != end.input[0]:
         return None
-    if not _steps_by_one(start, end, made_by, body.input[3].name):
+    if not _steps_by_one(start, end, made_by, counter):
         return None
     attributes = {"reduce": _REDUCTIONS[reduction.op_type]}
-    return Node("SegmentReduce", "modelkit", node.name, [rows.input[0], start.input[0]], node.outputs, node.opset, attributes)
+    outputs = [node.outputs[place - 1] for place in carried if place <= len(node.outputs)]
+    return Node("SegmentReduce", "modelkit", node.name, [rows.input[0], start.input[0]], outputs, node.opset, attributes)
 
 
 def _steps_by_one(start: onnx.NodeProto, end: onnx.NodeProto, made_by: dict[str, onnx.NodeProto], counter: str) -> bool:
