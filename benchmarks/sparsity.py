@@ -176,9 +176,9 @@ def render(rows: list[Row], dense: float, arguments: argparse.Namespace) -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "transformers", "numpy"))
     head = ["method", "pattern", "sparsity", "dense", "authors' code", "ours, .onnx", "ours, .pt2", "seconds"]
     lines = [
-        f"{cpu_name()} ({target_isa()}), Python {platform.python_version()}, {packages}. Model: {arguments.model.name}. Perplexity "
-        f"per token on the held-out text, mean of {arguments.seeds} draws of {arguments.windows} calibration windows; in brackets "
-        "the difference to the authors' code. Seconds: the slower of our two commands, start-up included.",
+        f"{cpu_name()} ({target_isa()}), Python {platform.python_version()}, {packages}. Model: {arguments.model.name}. "
+        f"Perplexity per token on the held-out text, mean of {arguments.seeds} draws of {arguments.windows} calibration windows; "
+        "in brackets the difference to the authors' code. Seconds: the slower of our two commands, start-up included.",
         "",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
