@@ -143,7 +143,7 @@ def compare(case, arguments, dense: dict[str, Path], train: np.ndarray, held_out
         subprocess.run([sys.executable, str(script), *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         model = hf(out)
         reference.append(perplexity(lambda ids, model=model: model(input_ids=ids).logits, held_out))
-        for family, file in dense.items():
+        for family, file in list(dense.items())[: 2 if seed == 0 else 1]:  # both formats give the same
             pruned = work / f"pruned.{family}"
             started = time.perf_counter()
             words = ["prune", file, "--sparsity", share, "--pattern", pattern, "--algorithm", method, "--ignore", "*lm_head*",

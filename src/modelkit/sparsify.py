@@ -147,7 +147,8 @@ def _data_free(model: Model, wanted: Sparsification, plan: Plan) -> dict[str, We
 
 
 def _walked(model: Model, wanted: Sparsification, plan: Plan, calibration: Dataset) -> dict[str, WeightForm]:
-    """Layer by layer, each with what the already pruned layers before it give on the calibration data."""
+    """Layer by layer, with statistics of its inputs on the calibration data: those of the original model or, if the pass is
+    `sequential`, what the already pruned layers before it give."""
     graph = model.graph
     layers = [graph.by_name[name] for name in plan.changed]
     if wanted.chosen.needs == "nothing":
@@ -156,7 +157,8 @@ def _walked(model: Model, wanted: Sparsification, plan: Plan, calibration: Datas
     batches = list(_bounded(model, calibration))
     edges = dict.fromkeys(layer.inputs[0] for layer in layers)
     forms: dict[str, WeightForm] = {}
-    for edge, values in model.walk(batches, edges):
+    sequential = bool(getattr(getattr(wanted.chosen, "options", None), "sequential", False))
+    for edge, values in (model if sequential else model.copy()).walk(batches, edges):
         moments: dict[Hashable, InputMoments] = {}
         for layer in (layer for layer in layers if layer.inputs[0] == edge and layer.name not in forms):
             key = input_key(layer)
