@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import prod
 
-from modelkit.core.graph import Graph, Node
+from modelkit.core.graph import Graph, Node, Shape
 
 
 def node_macs(graph: Graph, node: Node) -> int | None:
@@ -29,6 +29,8 @@ def node_macs(graph: Graph, node: Node) -> int | None:
     if node.kind == "matmul":
         if "macs" in node.attributes:
             return int(node.attributes["macs"])
+        if "equation" in node.attributes:
+            return _einsum(str(node.attributes["equation"]), [graph.shape(edge) for edge in node.inputs])
         left, out = graph.shape(node.inputs[0]), graph.shape(node.outputs[0])
         if left is None or out is None:
             return None
@@ -43,6 +45,19 @@ def node_macs(graph: Graph, node: Node) -> int | None:
         heads, shared = node.attributes.get("heads", 1), node.attributes.get("kv_heads", 1)
         return prod(query[:-1]) * key[-2] * (query[-1] + value[-1] * heads // shared)
     return 0
+
+
+def _einsum(equation: str, operands: list[Shape | None]) -> int | None:
+    """The product of the sizes of all letters."""
+    sizes: dict[str, int] = {}
+    letters = equation.replace(" ", "").split("->")[0].split(",")
+    if "..." in equation or len(letters) != len(operands):
+        return None
+    for names, shape in zip(letters, operands, strict=True):
+        if shape is None:
+            return None
+        sizes.update(zip(names, shape, strict=False))
+    return prod(sizes.values())
 
 
 def total_macs(graph: Graph) -> int | None:
