@@ -108,8 +108,11 @@ class Follower:
                 self.follow(node, role, axis, edge, at)
 
     def give(self, node: Node, labels: Labels) -> None:
+        """Set the labels of all outputs that they fit."""
         for out in node.outputs:
-            if len(self.shape(out)) == labels.ndim:
+            if len(self.shape(out)) == labels.ndim and all(
+                n in (1, size) for n, size in zip(labels.shape, self.shape(out), strict=True)
+            ):
                 self.set(out, labels)
 
 

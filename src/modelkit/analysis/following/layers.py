@@ -21,8 +21,9 @@ def linear(f: Follower, node: Node) -> None:
     written, read = f.ids(node, "weight", 0), f.ids(node, "weight", 1)
     if any(axis != rank - 1 for axis in varying(labels)) and rank - 1 not in varying(labels):
         # The channels lie along another axis, and pass. One axis is all that can be followed.
-        f.units.freeze(written, f"the input of {node.name} has its channels along another axis")
-        f.units.freeze(read, f"the input of {node.name} has its channels along another axis")
+        for ids in (written, read):
+            f.units.freeze(ids, f"the input of {node.name} has its channels along another axis")
+        _layer_slots(f, node, written, 0, read, 1)
         return f.set(out, labels)
     labels = f.same_along(labels, node, (rank - 1,))
     f.units.join(labels.reshape(-1), read, f"{node.name} reads what stays whole")

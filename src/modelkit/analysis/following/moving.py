@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from math import prod
 
 import numpy as np
 
 from modelkit.core.channels import Positions
-from modelkit.core.graph import Node, Parameter, Shape
+from modelkit.core.graph import Node, Shape
 
 from .follower import Follower
 from .labels import Labels, along, compact, varying
 from .pointwise import other
+
+_MAKERS = ("aten.zeros", "aten.ones", "aten.full", "ConstantOfShape", "Expand")
 
 
 def reshape(f: Follower, node: Node) -> None:
@@ -42,30 +44,39 @@ def _table(f: Follower, node: Node, role: str) -> Labels:
 
 def concat(f: Follower, node: Node) -> None:
     sources = {edge: f.at(edge) for edge in node.inputs}
-    if not any(labels.any() for labels in sources.values()):
+    known = next((labels for labels in sources.values() if labels.any()), None)
+    if known is None:
         return
     rank, shapes = len(f.shape(node.outputs[0])), {}
-    for role, parameter in node.parameters.items():
-        sources[role], shapes[role] = _beside(f, node, role, parameter, sources, rank), parameter.shape
+    axis = int(node.attributes.get("axis", 0)) % rank
+    if known.ndim == rank:  # a stack makes an axis, and its parts are found where they are moved to
+        for edge, labels in sources.items():
+            if not labels.any() and _made(f, edge) and len(f.graph.consumers(edge)) == 1:
+                sources[edge] = _beside(f, (node.name, edge), known, f.shape(edge), axis)
+                f.set(edge, sources[edge])
+        for role, parameter in node.parameters.items():
+            key = (parameter.stored, parameter.axes) if parameter.axes is not None else (node.name, role)
+            sources[role], shapes[role] = _beside(f, key, known, parameter.shape, axis), parameter.shape
+            for at in varying(sources[role]):
+                f.hold(node, role, at, sources[role].reshape(-1), "follower")
     _move(f, node, sources, shapes)
 
 
-def _beside(f: Follower, node: Node, role: str, parameter: Parameter, sources: Mapping[str, Labels], rank: int) -> Labels:
-    """The labels of a constant that is concatenated: those of its neighbour where they lie along another axis."""
-    axis = int(node.attributes.get("axis", 0)) % rank
-    other = next((labels for labels in sources.values() if labels.any()), None)
-    if other is None or other.ndim != len(parameter.shape):
-        return np.zeros((1,) * len(parameter.shape), np.int64)
-    along_other = [at for at in varying(other) if at != axis]
-    at = along_other[0] if along_other else axis
-    if parameter.shape[at] == 1:
-        return np.zeros((1,) * len(parameter.shape), np.int64)
-    if along_other:
-        f.follow(node, role, at, node.outputs[0], at)
-        return other if axis not in varying(other) else np.zeros((1,) * other.ndim, np.int64)
-    labels = f.ids(node, role, at)
-    f.hold(node, role, at, labels, "follower")
-    return along(labels, at, len(parameter.shape))
+def _beside(f: Follower, key: Hashable, known: Labels, shape: Shape, axis: int) -> Labels:
+    """The labels of a constant that is concatenated: its neighbour's where they lie along another axis, else new ones."""
+    others = [at for at in varying(known) if at != axis]
+    if others:
+        return known if axis not in varying(known) else np.zeros((1,) * known.ndim, np.int64)
+    return along(f.units.of((key, axis, shape[axis]), shape[axis]), axis, len(shape))
+
+
+def _made(f: Follower, edge: str) -> bool:
+    """Whether the edge is a tensor made on the spot, in a size that is stated."""
+    maker = f.graph.producer(edge)
+    if maker is None or not f.graph.edges[edge].is_float or maker.parameters and maker.function != "expand":
+        return False
+    computes = maker.op.startswith("aten.new_") or not any(f.graph.edges[name].is_float for name in maker.inputs)
+    return computes and (maker.op in _MAKERS or maker.op.startswith("aten.new_"))
 
 
 def _move(f: Follower, node: Node, sources: Mapping[str, Labels], shapes: Mapping[str, Shape]) -> None:
