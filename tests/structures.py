@@ -245,7 +245,7 @@ class EinsumAttn(nn.Module):
 
     def forward(self, x):
         b, t, _ = x.shape
-        q, k, v = (l(x).view(b, t, 4, 8) for l in (self.q, self.k, self.v))
+        q, k, v = (layer(x).view(b, t, 4, 8) for layer in (self.q, self.k, self.v))
         a = torch.einsum("bqhd,bkhd->bhqk", q, k).softmax(-1)
         return self.o(torch.einsum("bhqk,bkhd->bqhd", a, v).reshape(b, t, 32))
 
@@ -262,7 +262,7 @@ class GQASDPA(nn.Module):
     def forward(self, x):
         b, t, _ = x.shape
         q = self.q(x).view(b, t, 4, 8).transpose(1, 2)
-        k, v = (l(x).view(b, t, 2, 8).transpose(1, 2) for l in (self.k, self.v))
+        k, v = (layer(x).view(b, t, 2, 8).transpose(1, 2) for layer in (self.k, self.v))
         return self.o(F.scaled_dot_product_attention(q, k, v, enable_gqa=True).transpose(1, 2).reshape(b, t, 32))
 
 
@@ -278,7 +278,7 @@ class MQA(nn.Module):
     def forward(self, x):
         b, t, _ = x.shape
         q = self.q(x).view(b, t, 4, 8).transpose(1, 2)
-        k, v = (l(x).view(b, t, 1, 8).transpose(1, 2) for l in (self.k, self.v))
+        k, v = (layer(x).view(b, t, 1, 8).transpose(1, 2) for layer in (self.k, self.v))
         return self.o((q @ k.transpose(-1, -2)).softmax(-1).matmul(v).transpose(1, 2).reshape(b, t, 32))
 
 
@@ -324,7 +324,7 @@ class OptionA(nn.Module):
         return self.o(F.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
-@structure((8, 8, 8), [(16, True)])
+@structure((8, 8, 8), [(16, True), (16, True)])
 class OptionACat(nn.Module):
     def __init__(self):
         super().__init__()
@@ -336,7 +336,7 @@ class OptionACat(nn.Module):
         x = F.relu(self.s(x))
         y = self.a(x)
         z = x[:, :, ::2, ::2]
-        z = torch.cat([z, torch.zeros_like(z)], 1)
+        z = torch.cat([z, z.new_zeros(z.shape[0], 16, 4, 4)], 1)
         return self.o(F.relu(y + z).mean((2, 3)))
 
 
@@ -365,7 +365,7 @@ class NonLocal(nn.Module):
 
     def forward(self, x):
         n, c, h, w = x.shape
-        q, k, v = (l(x).flatten(2) for l in (self.q, self.k, self.v))
+        q, k, v = (layer(x).flatten(2) for layer in (self.q, self.k, self.v))
         a = (q.transpose(1, 2) @ k).softmax(-1)
         y = (v @ a.transpose(1, 2)).view(n, -1, h, w)
         return x + self.o(y)

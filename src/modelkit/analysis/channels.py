@@ -21,8 +21,8 @@ _SINGLE = "its channels can only go together"
 def channel_groups(model: Model) -> Channels:
     """The prunable structure of a model, as it is now.
 
-    Labels are followed through the graph until nothing more is joined; then every tensor whose channels form no whole slabs (heads
-    within a row of features) gets the coarser units that do, and that is followed too.
+    Labels are followed through the graph until nothing more is joined; then every tensor whose channels form no whole slabs
+    (heads within a row of features) gets the coarser units that do, and that is followed too.
     """
     follower = Follower(model)
     while True:

@@ -51,9 +51,11 @@ def concat(f: Follower, node: Node) -> None:
     axis = int(node.attributes.get("axis", 0)) % rank
     if known.ndim == rank:  # a stack makes an axis, and its parts are found where they are moved to
         for edge, labels in sources.items():
-            if not labels.any() and _made(f, edge) and len(f.graph.consumers(edge)) == 1:
+            way = [] if labels.any() else _made(f, edge)
+            if way:
                 sources[edge] = _beside(f, (node.name, edge), known, f.shape(edge), axis)
-                f.set(edge, sources[edge])
+            for made in way:
+                f.set(made, sources[edge])
         for role, parameter in node.parameters.items():
             key = (parameter.stored, parameter.axes) if parameter.axes is not None else (node.name, role)
             sources[role], shapes[role] = _beside(f, key, known, parameter.shape, axis), parameter.shape
@@ -70,13 +72,21 @@ def _beside(f: Follower, key: Hashable, known: Labels, shape: Shape, axis: int) 
     return along(f.units.of((key, axis, shape[axis]), shape[axis]), axis, len(shape))
 
 
-def _made(f: Follower, edge: str) -> bool:
-    """Whether the edge is a tensor made on the spot, in a size that is stated."""
-    maker = f.graph.producer(edge)
-    if maker is None or not f.graph.edges[edge].is_float or maker.parameters and maker.function != "expand":
-        return False
-    computes = maker.op.startswith("aten.new_") or not any(f.graph.edges[name].is_float for name in maker.inputs)
-    return computes and (maker.op in _MAKERS or maker.op.startswith("aten.new_"))
+def _made(f: Follower, edge: str) -> list[str]:
+    """The edges from a tensor that is made on the spot, in a size that is stated, to `edge`, which alone comes from it; or none."""
+    way = [edge]
+    while f.graph.edges[edge].is_float and len(f.graph.consumers(edge)) == 1:
+        maker = f.graph.producer(edge)
+        if maker is None:
+            break
+        sources = [name for name in maker.inputs if f.graph.edges[name].is_float]
+        if maker.op.startswith("aten.new_") or (maker.op in _MAKERS and not sources):
+            return way
+        if maker.function != "cast" or not sources:
+            break
+        edge = sources[0]
+        way.append(edge)
+    return []
 
 
 def _move(f: Follower, node: Node, sources: Mapping[str, Labels], shapes: Mapping[str, Shape]) -> None:

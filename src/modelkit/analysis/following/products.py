@@ -29,8 +29,8 @@ def matmul(f: Follower, node: Node) -> None:
 def _product(f: Follower, node: Node, a: Labels, a_shape: Shape, b: Labels, b_shape: Shape) -> Labels:
     """The labels of a product of (…, m, k) and (…, k, n), of one rank.
 
-    Where the labels change along the dimensions in front (heads), each of the products there stays whole. Else what is summed over
-    is joined and gone, and labels of rows or columns stay; of both, those of the rows are given up."""
+    Where the labels change along the dimensions in front (heads), each of the products there stays whole. Else what is summed
+    over is joined and gone, and labels of rows or columns stay; of both, those of the rows are given up."""
     rank = a.ndim
     if any(axis < rank - 2 for labels in (a, b) for axis in varying(labels)):
         a, b = (f.same_along(labels, node, tuple(range(rank - 2))) for labels in (a, b))
