@@ -47,7 +47,10 @@ class Row:
 
     def cells(self, dense: float) -> list[str]:
         base = float(np.mean(self.reference))
-        found = [f"{np.mean(values):.2f} ({np.mean(values) / base - 1:+.2%})" for values in self.ours.values()]
+        found = [
+            f"{np.mean(values):.2f} ({np.mean(values) / np.mean(self.reference[: len(values)]) - 1:+.2%})"
+            for values in self.ours.values()
+        ]
         return [self.method, self.pattern, f"{self.share:g}", f"{dense:.2f}", f"{base:.2f}", *found, f"{self.seconds:.1f}"]
 
 

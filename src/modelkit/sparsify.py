@@ -51,9 +51,13 @@ class Sparsification:
         return asdict(self.chosen.options) if hasattr(self.chosen, "options") else {}
 
 
-def plan_sparsification(model: Model, wanted: Sparsification) -> Plan:
+def plan_sparsification(model: Model, wanted: Sparsification, calibrated: bool = True) -> Plan:
     """Every check that needs no work on tensors: the layers that will change, and the others with the reason. Raises
     ModelkitError when none can."""
+    if not calibrated and wanted.chosen.needs != "nothing":
+        raise ModelkitError(
+            f"{wanted.name} needs calibration data.", "Give some with --calib DATA, or use --algorithm magnitude."
+        )
     layers = list(model.graph.layers())
     wanted.selection.check([layer.name for layer in layers])
     tables = Counter(layer.parameters["weight"].stored for layer in layers if layer.kind == "embedding" and layer.parameters)
@@ -99,12 +103,8 @@ def sparsify(
     deliver: Callable[[Model], Model] | None = None,
 ) -> Result:
     """Carry out `plan` on a copy of `model`, write it to `out`, and say what it did to every layer. `deliver` turns the result
-    into another format before it is written. Raises ModelkitError when the pass needs calibration data and there is none."""
+    into another format before it is written."""
     started = time.perf_counter()
-    if calibration is None and wanted.chosen.needs != "nothing":
-        raise ModelkitError(
-            f"{wanted.name} needs calibration data.", "Give some with --calib DATA, or use --algorithm magnitude."
-        )
     sample = comparison_sample(model, calibration, wanted.seed)
     result = model.copy()
     with stage("pruning weights"):
