@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .data import Dataset
 
 _LIVE_BYTES = 2 << 30  # of activations held during a walk
-_ROWS = 65536  # of a convolution's inputs, over all batches
+_ROWS = 32768  # of a convolution's inputs, over all batches
 _FACTORING = 28  # bytes for each entry of a Hessian while it is inverted
 
 
