@@ -73,7 +73,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("stop", [1, 5, 6, 13])
+@pytest.mark.parametrize("stop", [1, 5, 6, 13, "evaluation"])
 def test_what_goes_on_ends_as_if_it_never_stopped(tmp_path, stop, monkeypatch):
     schedule = Schedule(epochs=4, batch_size=8, lr=0.1, precision="float32")
     whole, expected = run(schedule)
@@ -83,10 +83,16 @@ def test_what_goes_on_ends_as_if_it_never_stopped(tmp_path, stop, monkeypatch):
         if kind == "step" and number == stop:
             raise Killed
 
+    class KilledAtEvaluation(Fit):
+        def __call__(self, rows, training):
+            if stop == "evaluation" and not training and self.calls > 10:  # that of the second epoch
+                raise Killed
+            return super().__call__(rows, training)
+
     with pytest.raises(Killed):
-        run(schedule, Checkpoint(tmp_path / "c", {"a": 1}), watch=kill)
+        run(schedule, Checkpoint(tmp_path / "c", {"a": 1}), objective=KilledAtEvaluation, watch=kill)
     module, history = run(schedule, Checkpoint(tmp_path / "c", {"a": 1}))
-    assert history.resumed == stop - 1
+    assert history.resumed == (10 if stop == "evaluation" else stop - 1)
     assert history.held_out == pytest.approx(expected.held_out, rel=1e-6)
     assert history.training == pytest.approx(expected.training, rel=1e-6)
     assert float(module.slope.detach()) == pytest.approx(float(whole.slope.detach()), rel=1e-6)

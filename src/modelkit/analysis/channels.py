@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,22 +11,24 @@ from modelkit.core.channels import ChannelGroup, Channels, Positions, Slot
 from modelkit.core.model import Model
 
 from .branches import branches
-from .follow import Follower
-from .labels import Labels, varying
+from .following.follower import Follower
+from .following.labels import Labels, varying
+from .following.rules import run
 
+Place = TypeVar("Place", Slot, tuple[str, int], tuple[str, str])
 _SINGLE = "its channels can only go together"
 
 
 def channel_groups(model: Model) -> Channels:
     """The prunable structure of a model, as it is now.
 
-    Labels are followed through the graph until nothing more is joined; then every tensor whose channels form no whole slabs (heads
-    within a row of features) gets the coarser units that do, and that is followed too.
+    Labels are followed through the graph until nothing more is joined; then every tensor whose channels form no whole slabs
+    (heads within a row of features) gets the coarser units that do, and that is followed too.
     """
     follower = Follower(model)
     while True:
         version = follower.units.version
-        follower.run()
+        run(follower)
         if follower.units.version == version and not _whole_slabs(follower):
             break
     return _assembled(follower)
@@ -77,33 +79,23 @@ def _assembled(follower: Follower) -> Channels:
         if axes := varying(labels):
             edges[edge, axes[0]] = labels.reshape(-1)
     counts = {key: units.live(labels) for key, labels in follower.counts.items()}
-    parts = {slot: follower.slots[slot].role if slot in follower.slots else "follower" for slot in slots}
+    parts = {slot: follower.slots[slot].part if slot in follower.slots else "follower" for slot in slots}
     inexact = {int(label) for labels in follower.inexact for label in np.unique(units.live(labels))}
-    groups = []
+    groups: list[ChannelGroup] = []
     names: dict[str, int] = {}
-    singles: set[int] = set()
-    places: dict[Any, Labels] = {**slots, **edges}
-    for members in _by_signature(places):
-        if len(members) == 1:
-            singles.update(members)
-            continue
-        number = {label: index for index, label in enumerate(members)}
-        held = {part: _numbered({slot: slots[slot] for slot in slots if parts[slot] == part}, number)
-                for part in ("writer", "reader", "follower")}  # fmt: skip
-        name = next((slot.node for part in held.values() for slot in part), "")
+    found = _by_signature({**slots, **edges})
+    many = [members for members in found if len(members) > 1]
+    singles = {members[0] for members in found if len(members) == 1}
+    held = [{slot: slots[slot] for slot in slots if parts[slot] == part} for part in ("writer", "reader", "follower")]
+    writers, readers, followers = (_numbered(places, many) for places in held)
+    in_edges, in_counts = _numbered(edges, many), _numbered(counts, many)
+    for index, members in enumerate(many):
+        owned = (writers[index], readers[index], followers[index])
+        name = next((slot.node for part in owned for slot in part), "")
         names[name] = names.get(name, 0) + 1
-        groups.append(
-            ChannelGroup(
-                name if names[name] == 1 else f"{name}#{names[name]}",
-                len(members),
-                held["writer"],
-                held["reader"],
-                held["follower"],
-                _numbered(edges, number),
-                _numbered(counts, number),
-                inexact.isdisjoint(members),
-            )
-        )
+        name = name if names[name] == 1 else f"{name}#{names[name]}"
+        exact = inexact.isdisjoint(members)
+        groups.append(ChannelGroup(name, len(members), *owned, in_edges[index], in_counts[index], exact))
     return Channels(follower.graph, tuple(groups), branches(follower.graph), _frozen(follower, slots, singles))
 
 
@@ -120,12 +112,18 @@ def _by_signature(places: Mapping[Any, Labels]) -> list[list[int]]:
     return [sorted(members) for members in found.values()]
 
 
-def _numbered(places: Mapping[Any, Labels], number: Mapping[int, int]) -> dict[Any, Positions]:
-    found = {}
-    for key, labels in places.items():
-        positions = np.array([number.get(int(label), -1) for label in labels])
-        if (positions >= 0).any():
-            found[key] = positions
+def _numbered(places: Mapping[Place, Labels], groups: list[list[int]]) -> list[dict[Place, Positions]]:
+    """For each group, the places where it occurs, with the number of its unit (or −1) at each position."""
+    size = 1 + max((members[-1] for members in groups), default=0)
+    group_of, unit_of = np.full(size, -1), np.full(size, -1)
+    for index, members in enumerate(groups):
+        group_of[members], unit_of[members] = index, np.arange(len(members))
+    found: list[dict[Place, Positions]] = [{} for _ in groups]
+    for place, labels in places.items():
+        known = np.where(labels < size, labels, 0)
+        owner = group_of[known]
+        for index in np.unique(owner[owner >= 0]):
+            found[index][place] = np.where(owner == index, unit_of[known], -1)
     return found
 
 
@@ -134,7 +132,7 @@ def _frozen(follower: Follower, slots: Mapping[Slot, Labels], singles: set[int])
     found = {}
     for slot, held in follower.slots.items():
         left = {int(label) for label in np.unique(slots[slot])} - singles - {0}
-        if slot.role == "weight" and held.role == "writer" and not left:
+        if slot.role == "weight" and held.part == "writer" and not left:
             found[slot.node] = follower.units.why(held.labels) or _SINGLE
     for node in follower.graph.layers():
         if not any(slot.node == node.name for slot in slots):

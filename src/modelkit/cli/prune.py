@@ -1,4 +1,4 @@
-"""`modelkit prune`: read the options, hand over to `modelkit.prune` (channels) or `modelkit.sparsify` (zeros), show what came of it."""
+"""`modelkit prune`: read the options, hand over to `modelkit.prune` (channels) or `modelkit.sparsify` (zeros), show what came."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def _steps(
     from modelkit.prune import Pruning
 
     if algorithm == "auto":
-        algorithm = "magnitude"
+        algorithm = "obs" if data and "prune.channel.obs" in passes.installed() else "magnitude"
     name = algorithm if algorithm.startswith("prune.channel.") else f"prune.channel.{algorithm}"
     chosen: Any = passes.build(name, options)
     return Channels(Pruning(name, chosen, budget, round_to, selection, seed))
@@ -240,7 +240,7 @@ class Zeros:
     def plan(self, opened: Model, samples: Any) -> Plan:
         from modelkit.sparsify import plan_sparsification
 
-        return plan_sparsification(opened, self.wanted)
+        return plan_sparsification(opened, self.wanted, calibrated=samples is not None)
 
     def planned(self, opened: Model, plan: Plan) -> list[dict[str, Any]]:
         from modelkit.quantize import LayerRecord

@@ -107,19 +107,18 @@ def train(
         run.history.precision = choose(schedule.precision, device, _trial(module, objective, learning[:size], device))
         checkpoint.save(run.state())
     scaler = torch.amp.GradScaler(device.partition(":")[0], enabled=run.history.precision == "float16")
-    for epoch in range(run.step // per_epoch, schedule.epochs):
-        if epoch == len(run.history.held_out):
-            for rows in list(_batches(learning, size, fixed_batch, [schedule.seed, epoch]))[run.step - epoch * per_epoch :]:
-                for group in optimizer.param_groups:
-                    group["lr"] = schedule.lr * schedule.rate(run.step, steps)
-                loss = _step(module, objective, rows, optimizer, scaler, run.history.precision, device)
-                run.losses.append(loss)
-                run.step += 1
-                watch("step", {"loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]}, run.step)
-                if checkpoint.due():
-                    checkpoint.save(run.state())
+    while (epoch := len(run.history.held_out)) < schedule.epochs:
+        for rows in list(_batches(learning, size, fixed_batch, [schedule.seed, epoch]))[run.step - epoch * per_epoch :]:
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.lr * schedule.rate(run.step, steps)
+            loss = _step(module, objective, rows, optimizer, scaler, run.history.precision, device)
+            run.losses.append(loss)
+            run.step += 1
+            watch("step", {"loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]}, run.step)
+            if checkpoint.due():
+                checkpoint.save(run.state())
         run.finish_epoch(_mean_loss(objective, held, size, fixed_batch))
-        watch("epoch", {"held_out": run.history.held_out[-1], "training": run.history.training[-1]}, len(run.history.held_out))
+        watch("epoch", {"held_out": run.history.held_out[-1], "training": run.history.training[-1]}, epoch + 1)
         if checkpoint.due():
             checkpoint.save(run.state())
     run.take_best()

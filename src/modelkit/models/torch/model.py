@@ -104,13 +104,11 @@ class TorchModel:
         return [self.path]
 
     def parameter(self, node: str, role: str) -> Array | None:
-        site = self._built().sites.get((node, role))
-        if site is None:
-            return None
-        entry = self._forms.get(site)
+        view = self._built()
+        entry = self._forms.get(view.sites.get((node, role), ("", "")))
         if entry is not None:
             return entry.form.decode()
-        found = self._argument(node, role)
+        found = view.sources.get((node, role))
         return None if found is None else to_array(self._known().value(found))
 
     @property
@@ -187,7 +185,9 @@ class TorchModel:
     def move(self, node: str, labels: Mapping[str, Array]) -> dict[str, Array] | None:
         view, nodes = self._built(), self._program.nodes()
         given = {view.sources[node, name] if (node, name) in view.sources else nodes[name]: labels[name] for name in labels}
-        return moving.moved(view.operators[node], given, self._known(), self._shapes, self._integers())
+        operator, constants = view.operators[node], self._known()
+        needed = any(not constants.holds(nodes[name]) for name in moving.steering(operator))
+        return moving.moved(operator, given, constants, self._shapes, self._integers() if needed else {})
 
     def _integers(self) -> dict[str, Array]:
         """The indices that operators which move data read, for one made-up sample; none if the model does not run on it."""
