@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import onnx
@@ -178,6 +178,9 @@ class OnnxModel:
         program = self._written()
         wanted = list(dict.fromkeys((*edges, *program.outputs)))
         return session.observe(program, batches, wanted)
+
+    def segment(self, given: Iterable[str], wanted: Iterable[str]) -> Callable[[Feeds], Mapping[str, Array]]:
+        return session.segment(self._written(), list(given), list(dict.fromkeys(wanted)))
 
     def copy(self) -> OnnxModel:
         twin = OnnxModel.__new__(OnnxModel)

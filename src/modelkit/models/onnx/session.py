@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -12,7 +12,7 @@ from modelkit.core.errors import ModelkitError
 from modelkit.core.forms import Array
 from modelkit.core.model import Feeds
 
-from .program import Program
+from .program import Program, leading_to
 from .tensors import Tensor, forget
 
 # Smaller tensors stay in the model's bytes: shape inference reads their values, and a view each would be a waste.
@@ -74,6 +74,33 @@ def observe(
     finally:
         del session
         return_memory()
+
+
+def segment(program: Program, given: Iterable[str], wanted: Sequence[str]) -> Callable[[Feeds], dict[str, Array]]:
+    """What computes `wanted` from the values of the edges `given`, and of model inputs where those lead to it in another way."""
+    ends = [edge for edge in wanted if edge not in set(given)]
+    nodes, read = leading_to(ends, program.nodes, set(given))
+    made = {name for node in nodes for name in node.output}
+    declared = {value.name: value for value in (*program.structure.graph.input, *program.structure.graph.value_info)}
+    fed = [edge for edge in (*given, *program.inputs) if edge in read and edge not in made]
+    structure = onnx.ModelProto()
+    structure.CopyFrom(program.structure)
+    structure.graph.ClearField("value_info")  # a shape inferred for one batch size would be held against another
+    structure.graph.ClearField("input")
+    structure.graph.input.extend(_input(edge, declared.get(edge)) for edge in dict.fromkeys(fed))
+    tensors = {name: tensor for name, tensor in program.tensors.items() if name in read}
+    session = Session(Program(structure, tuple(nodes), tensors, program.opaque), ends) if ends else None
+
+    def run(values: Feeds) -> dict[str, Array]:
+        found = session.run({edge: values[edge] for edge in fed}) if session else {}
+        return {edge: found[edge] if edge in found else values[edge] for edge in wanted}
+
+    return run
+
+
+def _input(edge: str, declared: onnx.ValueInfoProto | None) -> onnx.ValueInfoProto:
+    kind = declared.type.tensor_type.elem_type if declared is not None else onnx.TensorProto.FLOAT
+    return onnx.helper.make_tensor_value_info(edge, kind or onnx.TensorProto.FLOAT, None)
 
 
 def return_memory() -> None:
