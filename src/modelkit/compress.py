@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .agreement import COLLAPSED, compare, comparison_sample, feeds_of
 from .analysis.norms import fold_norms
 from .analysis.placement import place_grids
-from .analysis.synthetic import fixed_batch, synthetic_inputs
+from .analysis.synthetic import fixed_batch
 from .calibrate import calibration_batch, collect, grids_from, range_method
 from .choose import REASON, left_alone
 from .core.errors import AccuracyWarning, ModelkitError, SizeWarning, SkippedWarning, SpeedWarning
-from .core.forms import Array
 from .core.model import Feeds, Model
 from .core.passes import Pass
 from .core.selection import Selection
@@ -32,16 +32,12 @@ from .quantize import (
     compress_weights,
     layer_records,
     make_plan,
-    output_errors,
-    relative_error,
     weight_error,
 )
 
 if TYPE_CHECKING:
     from .data import Dataset
 
-_ERROR_SAMPLES = 16  # layer errors and agreement are taken on this many samples
-_COLLAPSED = 0.5  # relative output error from which a result is called broken
 Stage = Callable[[str], AbstractContextManager[Any]]
 
 
@@ -96,13 +92,13 @@ def quantize(
     started = time.perf_counter()
     base = model.copy()
     fold_norms(base)
-    sample = _sample(base, calibration, wanted.seed)
+    sample = comparison_sample(base, calibration, wanted.seed)
     histograms = {}
     if plan.static:
         assert calibration is not None
         placement = place_grids(base.graph, set(plan.static))
         with stage("calibrating"):
-            batches = _feeds(base, calibration, calibration_batch(base.graph))
+            batches = feeds_of(base, calibration, calibration_batch(base.graph))
             histograms = collect(base, batches, placement.readers)
         grids = grids_from(histograms, wanted.ranges, placement.same_grid, wanted.target.signed_activations)
     else:
@@ -119,7 +115,7 @@ def quantize(
         with stage("measuring which layers gain"):
             plan = _keep_what_gains(base, plan, build, sample, wanted)
     result = build(plan)
-    found, errors, agreement = _compare(base, result, plan, sample)
+    found, errors, agreement = compare(base, result, plan.changed, sample)
     if calibration is None:
         errors = {
             name: weight_error(weight, forms[name])
@@ -130,7 +126,6 @@ def quantize(
     for record in records:
         record.error = errors.get(record.name)
     result.provenance.history = [*model.provenance.history, _history(wanted)]
-    result.provenance.forms = {name: str(form) for name, form in forms.items() if name in plan.changed}
     if deliver is not None:
         with stage("converting"):
             result = deliver(result)
@@ -154,21 +149,6 @@ def plan_quantization(model: Model, wanted: Quantization) -> Plan:
     return make_plan(model, wanted.chosen, wanted.activations, wanted.selection)
 
 
-def _sample(model: Model, calibration: Dataset | None, seed: int) -> Feeds:
-    """One batch to compare on, of the size that the file fixes or a modest one: of the calibration data, or made up."""
-    size = fixed_batch(model.graph) or min(_ERROR_SAMPLES, calibration_batch(model.graph))
-    if calibration is not None:
-        return next(_feeds(model, calibration, size))
-    return synthetic_inputs(model.graph, size, seed)
-
-
-def _feeds(model: Model, calibration: Dataset, size: int) -> Iterator[Feeds]:
-    """Batches of inputs; where the file fixes the batch, the last one is filled up by repeating its samples."""
-    if fixed_batch(model.graph) is not None:
-        return (feeds for feeds, _, _ in calibration.padded_batches(size))
-    return (feeds for feeds, _ in calibration.batches(size))
-
-
 def _keep_what_gains(base: Model, plan: Plan, build: Callable[[Plan], Model], sample: Feeds, wanted: Quantization) -> Plan:
     one = {name: array[:1] for name, array in sample.items()} if fixed_batch(base.graph) is None else sample
     left = left_alone(base, plan, build, one, wanted.threads, seconds=0.25)
@@ -184,23 +164,6 @@ def _keep_what_gains(base: Model, plan: Plan, build: Callable[[Plan], Model], sa
     return plan.without(left)
 
 
-def _compare(base: Model, result: Model, plan: Plan, sample: Feeds) -> tuple[list[Array], dict[str, float], dict[str, float]]:
-    """The result's outputs on the sample, the error of each changed layer's output, and how far the model's outputs moved.
-
-    One model is run to the end before the other, so that only one is in memory; and the result once more for its outputs
-    alone, as a runtime that must also give layers' outputs does not join them into integer kernels."""
-    edges = {name: base.graph.by_name[name].outputs[0] for name in plan.changed}
-    edges = {name: edge for name, edge in edges.items() if edge in result.graph.edges}
-    wanted = list(dict.fromkeys(edges.values()))
-    original = next(iter(base.observe([sample], wanted)))
-    changed = next(iter(result.observe([sample], wanted)))
-    errors = output_errors(edges, original, changed)
-    outputs = outputs_of(result, sample)
-    before = [original[name] for name in base.graph.outputs]
-    moved = [relative_error(a, b) for a, b in zip(before, outputs, strict=True) if "float" in a.dtype.name]
-    return outputs, errors, {"relative_error": max(moved, default=0.0)}
-
-
 def _history(wanted: Quantization) -> dict[str, Any]:
     return {"pass": wanted.name, "options": wanted.options(), "modelkit": __version__}
 
@@ -210,7 +173,7 @@ def _warn(before: Model, after: Model, plan: Plan, wanted: Quantization, agreeme
     if new >= old:
         warnings.warn(SizeWarning(f"The result is not smaller: {new} bytes instead of {old}. Try fewer --bits."), stacklevel=2)
     error = agreement["relative_error"]
-    if error > _COLLAPSED:
+    if error > COLLAPSED:
         on = "the calibration data" if from_data else "made-up inputs"
         warnings.warn(
             AccuracyWarning(

@@ -9,11 +9,12 @@ from typing import Literal
 
 import numpy as np
 
+from .agreement import relative_error
 from .analysis.placement import Placement, place_grids
 from .core.errors import ModelkitError
 from .core.forms import Array, DynamicGrid, Grid, Quantized, WeightForm
 from .core.graph import Node
-from .core.model import EdgeGrid, Feeds, Model
+from .core.model import EdgeGrid, Model
 from .core.passes import Pass
 from .core.selection import Selection
 
@@ -170,22 +171,6 @@ def layer_records(before: Model, after: Model, plan: Plan, forms: Mapping[str, W
             form += " a8" if layer.name in plan.static else " a8 dynamic"
         records.append(LayerRecord(layer.name, layer.kind, shape, form, old, new, skipped=plan.skipped.get(layer.name)))
     return records
-
-
-def output_errors(layers: Mapping[str, str], original: Feeds, changed: Feeds) -> dict[str, float]:
-    """‖y − ŷ‖ / ‖y‖ of each layer's output, given {layer: output edge} and the values of both models, each fed its own earlier
-    layers."""
-    return {name: relative_error(original[edge], changed[edge]) for name, edge in layers.items() if edge in changed}
-
-
-def relative_error(expected: Array, found: Array) -> float:
-    """‖y − ŷ‖ / ‖y‖ over the values of y that are finite; infinite where ŷ is not."""
-    y, other = expected.astype(np.float64), found.astype(np.float64)
-    at = np.isfinite(y)
-    if not np.isfinite(other[at]).all():
-        return float("inf")
-    norm, off = float(np.linalg.norm(y[at])), float(np.linalg.norm(other[at] - y[at]))
-    return off / norm if norm else off
 
 
 def weight_error(weight: Array, form: WeightForm) -> float:

@@ -6,14 +6,14 @@ from collections import Counter
 
 import numpy as np
 
-from modelkit.core.forms import Dense
+from modelkit.core.forms import Array, Dense, Sparse, WeightForm, sparse_pattern
 from modelkit.core.graph import Graph, Node
 from modelkit.core.model import Model
 
 
 def foldable_norms(graph: Graph) -> list[tuple[Node, Node]]:
     """Pairs (layer, batch norm): the norm is the only reader of a convolution or linear layer whose weight is its own."""
-    owners = Counter(name for node in graph.nodes for p in node.parameters.values() for name in p.stored)
+    owners = Counter(p.stored[0] for node in graph.nodes for p in node.parameters.values() if p.stored)
     pairs = []
     for norm in graph.nodes:
         if norm.function != "batch" or norm.kind != "norm":
@@ -22,7 +22,7 @@ def foldable_norms(graph: Graph) -> list[tuple[Node, Node]]:
         if layer is None or layer.kind not in ("conv", "linear") or layer.skip or "weight" not in layer.parameters:
             continue
         channel_axis = 1 if layer.kind == "conv" else len(graph.shape(layer.outputs[0]) or (0, 0)) - 1
-        shared = any(owners[name] > 1 for p in layer.parameters.values() for name in p.stored)
+        shared = any(owners[p.stored[0]] > 1 for p in layer.parameters.values() if p.stored)
         if shared or channel_axis != 1 or graph.consumers(layer.outputs[0]) != (norm,) or layer.outputs[0] in graph.outputs:
             continue
         pairs.append((layer, norm))
@@ -53,8 +53,14 @@ def fold_norms(model: Model) -> list[str]:
             new_weight = (split * factor.reshape(groups, 1, -1, *[1] * (weight.ndim - 2))).reshape(weight.shape)
         else:
             new_weight = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
-        model.set_parameter(layer.name, "weight", Dense(new_weight.astype(weight.dtype)))
+        model.set_parameter(layer.name, "weight", _as_before(layer, new_weight.astype(weight.dtype)))
         model.set_parameter(layer.name, "bias", Dense(new_bias.astype(weight.dtype)))
         model.remove(norm.name)
         folded.append(layer.name)
     return folded
+
+
+def _as_before(layer: Node, weight: Array) -> WeightForm:
+    """Scaled channels keep their zeros: a sparse weight stays one."""
+    pattern = sparse_pattern(layer.parameters["weight"].form)
+    return Dense(weight) if pattern is None else Sparse.of(weight, pattern)

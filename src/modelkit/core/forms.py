@@ -102,7 +102,60 @@ class Quantized:
         return f"int{self.bits} {grid}" + ("" if self.zero_point is None else " asym")
 
 
-WeightForm = Dense | Quantized
+@dataclass(frozen=True)
+class Sparse:
+    """The weights that are kept, and where they are; the others are zero.
+
+    mask: bool, the weight's shape. values: the weights at the mask's ones, in row-major order, in the weight's own type (one may
+    happen to be zero). pattern: "unstructured", or "N:M": of every M consecutive inputs of an output at most N are kept.
+    """
+
+    mask: Array
+    values: Array
+    pattern: str = "unstructured"
+
+    @classmethod
+    def of(cls, weight: Array, pattern: str = "unstructured", mask: Array | None = None) -> Sparse:
+        """`weight` where `mask` is true; without a mask, where it is not zero."""
+        kept = weight != 0 if mask is None else mask
+        return cls(kept, weight[kept], pattern)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.mask.shape
+
+    @property
+    def dtype(self) -> str:
+        return str(self.values.dtype.name)
+
+    @property
+    def sparsity(self) -> float:
+        """The share of weights that are left out."""
+        return 1 - self.values.size / max(self.mask.size, 1)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values and of one bit a weight."""
+        return self.values.nbytes + (self.mask.size + 7) // 8
+
+    def decode(self) -> Array:
+        weight = np.zeros(self.mask.shape, self.values.dtype)
+        weight[self.mask] = self.values
+        return weight
+
+    def __str__(self) -> str:
+        return f"sparse {self.sparsity:.0%}" if self.pattern == "unstructured" else self.pattern
+
+
+WeightForm = Dense | Quantized | Sparse
+
+
+def sparse_pattern(described: str) -> str | None:
+    """The pattern of a sparse form by its description ("sparse 50%", "2:4"); None for other forms."""
+    if described.startswith("sparse "):
+        return "unstructured"
+    kept, colon, of = described.partition(":")
+    return described if colon and kept.isdigit() and of.isdigit() else None
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class Node:
     `name` is unique and is the layer name users see. `op` is the format's own name for it. Parameters are by role:
     "weight" and "bias" for linear, conv and embedding; norms add "mean" and "variance". `skip` is a reason why a layer
     can't be changed (its weight is computed at run time, say).
-    Attributes by kind: conv: "groups", "stride", "transposed"; norm: "epsilon", "axis"; softmax and concat: "axis".
+    Attributes by kind: conv: "groups", "stride", "dilation", "padding" (before and after each axis), "transposed"; norm: "epsilon", "axis"; softmax and concat: "axis".
     """
 
     name: str

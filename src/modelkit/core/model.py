@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -107,6 +107,12 @@ class Model(Protocol):
         """What computes the edges `wanted` of the model as it is now from values of the edges `given`, which cut it: nothing
         before them is run, except what gets from the model's inputs round the cut. Call it with the values of `given` and of the
         model's inputs, the batch first."""
+        ...
+
+    def walk(self, batches: Sequence[Feeds], edges: Iterable[str]) -> Iterator[tuple[str, list[Array]]]:
+        """Compute the model once, step by step, and stop at each of these edges in the order in which they come, with its value for
+        each batch. Weights that are set while it stops count from there on, so that layers see what the changed ones before them
+        give. Only values that are still needed are held: `analysis.memory` says how many bytes that takes."""
         ...
 
     def copy(self) -> Model:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Protocol
 from .errors import ModelkitError
 from .forms import Array, WeightForm
 from .graph import Node
+from .statistics import InputMoments, Needs
 
 GROUP = "modelkit.passes"
 
@@ -38,6 +39,16 @@ class Pass(Protocol):
 
     def compress(self, layer: Node, weight: Array) -> WeightForm:
         """The new form of the layer's weight, given in the neutral layout (out, in, *kernel)."""
+        ...
+
+
+class SparsityPass(Pass, Protocol):
+    """A pass `prune.NAME` for patterns without structure. Its options have `sparsity` and `pattern`."""
+
+    needs: ClassVar[Needs]
+
+    def compress(self, layer: Node, weight: Array, moments: InputMoments | None = None) -> WeightForm:
+        """`moments`: of the layer's inputs, as `analysis.products.inputs` gives them; None when the pass needs nothing."""
         ...
 
 

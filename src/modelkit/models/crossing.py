@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from ..core.errors import ModelkitError, SkippedWarning
-from ..core.forms import Dense, DynamicGrid, Grid, WeightForm
+from ..core.forms import Dense, DynamicGrid, Grid, Sparse, WeightForm, sparse_pattern
 from ..core.graph import Graph
 from ..core.model import EdgeGrid, Model, Provenance
 from .onnx.emission import Changes
@@ -94,7 +94,7 @@ def to_torch(model: Model) -> TorchModel:
 
 
 def _forms_of_file(model: OnnxModel) -> dict[tuple[str, str], tuple[WeightForm, DynamicGrid | None]]:
-    """The weights that the file holds in few bits, where they can be told exactly."""
+    """The weights that the file holds in few bits or sparsely, where they can be told exactly."""
     found: dict[tuple[str, str], tuple[WeightForm, DynamicGrid | None]] = {}
     for node in model.graph.layers():
         weight = node.parameters.get("weight")
@@ -104,6 +104,10 @@ def _forms_of_file(model: OnnxModel) -> dict[tuple[str, str], tuple[WeightForm, 
         tensors = [model._program.tensors[name].array() for name in weight.stored if name in model._program.tensors]
         scales = [tensor for tensor in tensors if tensor.dtype.kind == "f"]
         axis = 1 if node.attributes.get("transposed") else 0
+        pattern = sparse_pattern(weight.form)
+        if pattern is not None:
+            found[node.name, "weight"] = Sparse.of(dense, pattern), None
+            continue
         form = recovered(dense, scales, weight.form, axis) or recovered(dense, scales, weight.form)
         if form is not None:
             found[node.name, "weight"] = form, None

@@ -20,7 +20,7 @@ from .session import run_nodes
 from .tensors import PACKED_BITS, Tensor
 
 # What lowering and quantisers append to the name of the weight they stored.
-SUFFIXES = (".codes", ".scale", ".zero_point", "_quantized", "_Q4", "_Q4G32", "_Q8")
+SUFFIXES = (".codes", ".scale", ".zero_point", ".mask", ".values", "_quantized", "_Q4", "_Q4G32", "_Q8")
 _DIRECT: dict[str, Callable[[Array, Array], Array]] = {"Mul": np.multiply, "Add": np.add, "Sub": np.subtract}
 
 

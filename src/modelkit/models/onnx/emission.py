@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import onnx
 
-from modelkit.core.forms import Array, Dense, DynamicGrid, Grid, Quantized, WeightForm
+from modelkit.core.forms import Array, Dense, DynamicGrid, Grid, Quantized, Sparse, WeightForm
 from modelkit.core.graph import Node
 from modelkit.core.model import EdgeGrid
 
@@ -31,6 +32,11 @@ class Changes:
 
     def copy(self) -> Changes:
         return Changes(dict(self.forms), dict(self.dynamic), dict(self.grids))
+
+    def only(self, layers: Collection[str]) -> Changes:
+        """The changes of these layers alone, and the grids."""
+        forms = {site: form for site, form in self.forms.items() if site[0] in layers}
+        return Changes(forms, {name: grid for name, grid in self.dynamic.items() if name in layers}, dict(self.grids))
 
     def layers(self) -> set[str]:
         return {name for name, _ in self.forms}
@@ -287,8 +293,10 @@ def reason_against(node: Node, site: Site, form: WeightForm, dynamic: bool) -> s
         return node.skip or "it is not a layer whose weight can be replaced"
     if dynamic and node.kind != "linear":
         return "only linear layers can quantise their input at run time"
-    if isinstance(form, Dense):
-        return "a dense weight has no integers to multiply with" if dynamic else None
+    if isinstance(form, Dense | Sparse):
+        return (
+            f"a {'dense' if isinstance(form, Dense) else 'sparse'} weight has no integers to multiply with" if dynamic else None
+        )
     if not 1 <= form.bits <= 8:
         return f"weights of {form.bits} bits are not supported in ONNX files"
     if dynamic and form.group_size and form.scale.shape[1:] != (1,):

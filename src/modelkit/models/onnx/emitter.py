@@ -44,6 +44,13 @@ class Emitter:
         self.tensors[unique] = Tensor.of(array)
         return unique
 
+    def shared(self, name: str, array: Array) -> str:
+        """A constant that is written once, however often it is asked for. The name must say what is in it."""
+        key = ("shared", name)
+        if key not in self.written:
+            self.written[key] = self.tensor(name, array)
+        return self.written[key]
+
     def number(self, value: float, dtype: Any = np.float32) -> str:
         """A constant number, written once."""
         key = ("number", value, np.dtype(dtype).name)

@@ -137,8 +137,10 @@ def _attributes(program: Program, shapes: Shapes, node: onnx.NodeProto, site: Si
         found = {
             "groups": given.get("group", 1),
             "stride": tuple(given.get("strides") or (1,) * spatial),  # type: ignore[arg-type]
+            "dilation": tuple(given.get("dilations") or (1,) * spatial),  # type: ignore[arg-type]
             "transposed": node.op_type == "ConvTranspose",
         }
+        found["padding"] = _padding(shapes.found.get(node.input[0]), site, str(given.get("auto_pad", "NOTSET")), given, found)
     elif kind == "norm":
         found |= {
             "epsilon": given.get("epsilon", 1e-5),
@@ -155,6 +157,21 @@ def _attributes(program: Program, shapes: Shapes, node: onnx.NodeProto, site: Si
     elif kind == "attention":
         found |= _attention(shapes, node, given, site)
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _padding(
+    source: Shape | None, site: Site, automatic: str, given: Mapping[str, object], found: Mapping[str, Any]
+) -> tuple[tuple[int, int], ...]:
+    """What a convolution pads each axis of its input with, before and after."""
+    kernel = site.parameters["weight"].shape[2:] if "weight" in site.parameters else ()
+    if automatic.startswith("SAME") and source is not None and not found["transposed"]:
+        pads = []
+        for size, k, stride, dilation in zip(source[2:], kernel, found["stride"], found["dilation"], strict=True):
+            total = max((-(-size // stride) - 1) * stride + dilation * (k - 1) + 1 - size, 0)
+            pads.append((total - total // 2, total // 2) if automatic == "SAME_LOWER" else (total // 2, total - total // 2))
+        return tuple(pads)
+    values = list(given.get("pads") or [0] * 2 * len(kernel))  # type: ignore[call-overload]
+    return tuple(zip(values[: len(kernel)], values[len(kernel) :], strict=True))
 
 
 def _number(program: Program, node: onnx.NodeProto, slot: int) -> float | None:

@@ -6,6 +6,8 @@ Three ways, each measured in ONNX Runtime 1.32 on a CPU:
   MatMul becomes an 8-bit MatMulNBits that rounds its activations.)
 - Grid operand: DequantizeLinear, for layers whose input is on a grid too; the runtime fuses those into integer kernels.
 - Integer operand: the codes themselves, for MatMulInteger. Few-bit codes are unpacked to int8 when the model is loaded.
+
+Sparse weights are float operands too: see sparse.py.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from modelkit.core.forms import Array, Dense, Quantized, WeightForm
+from modelkit.core.forms import Array, Dense, Quantized, Sparse, WeightForm
 
+from . import sparse
 from .emitter import Emitter
 from .packing import pack
 
@@ -30,6 +33,9 @@ def float_operand(out: Emitter, base: str, form: WeightForm, dtype: str, transpo
     if key not in out.written:
         if isinstance(form, Dense):
             out.written[key] = out.tensor(base, form.array.T if transposed else form.array)
+        elif isinstance(form, Sparse):
+            dense = sparse.unpacked(out, base, form)
+            out.written[key] = out.step("Transpose", [dense]) if transposed else dense
         else:
             rows = _rows_as_floats(out, base, form, lambda name: name, 1, form.shape[form.axis])
             out.written[key] = _cast(out, base, _placed(out, base, rows, form, transposed), dtype)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
 
 from modelkit.core.errors import ModelkitError
-from modelkit.core.forms import Array, DynamicGrid, Quantized, WeightForm
+from modelkit.core.forms import Array, Dense, DynamicGrid, WeightForm
 from modelkit.core.graph import Graph, Node, Parameter
 from modelkit.core.model import EdgeGrid, Feeds, Provenance
 
@@ -20,6 +20,7 @@ from .graph import View
 from .layers import Site
 from .program import Program
 from .shapes import Bindings, Shapes
+from .walking import walk
 
 
 class OnnxModel:
@@ -152,10 +153,10 @@ class OnnxModel:
             self._changes.dynamic.pop(node, None)
             if activation is not None:
                 self._changes.dynamic[node] = activation
-            if isinstance(form, Quantized):
-                self.provenance.forms[node] = str(form)
-            else:
+            if isinstance(form, Dense):
                 self.provenance.forms.pop(node, None)
+            else:
+                self.provenance.forms[node] = str(form)
         self._shown = None
 
     def remove(self, node: str) -> None:
@@ -181,6 +182,17 @@ class OnnxModel:
 
     def segment(self, given: Iterable[str], wanted: Iterable[str]) -> Callable[[Feeds], Mapping[str, Array]]:
         return session.segment(self._written(), list(given), list(dict.fromkeys(wanted)))
+
+    def walk(self, batches: Sequence[Feeds], edges: Iterable[str]) -> Iterator[tuple[str, list[Array]]]:
+        program, view = self._reduced()
+        position = {name: index for index, node in enumerate(program.nodes) for name in node.output}
+
+        def written(part: Program) -> Program:
+            inside = {node.name for node in part.nodes}
+            layers = {name for name in self._changes.layers() if view.sites[name].members[0] in inside}
+            return emission.write(part, view, self._changes.only(layers))
+
+        return walk(program, batches, sorted(dict.fromkeys(edges), key=lambda edge: position.get(edge, -1)), written)
 
     def copy(self) -> OnnxModel:
         twin = OnnxModel.__new__(OnnxModel)

@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import fx
 
-from ...core.forms import Dense, Grid, Quantized
+from ...core.forms import Dense, Grid, Quantized, Sparse, WeightForm
 from .forms import Stored, StoredForms, to_tensor
 from .grids import Lowering, fake_quantize, fake_quantize_dynamic, follower
 from .program import Program, arguments, rename, set_argument
+from .sparse import SparseBuffers, decode_sparse, store_sparse
 from .weights import Buffers, decode, decode_rows, store
 
 Records = dict[str, Any]
@@ -35,7 +36,7 @@ def lower(
     for name, argument in forms:
         set_argument(nodes[name], argument, None)
     program.prune()
-    kept: dict[int, Buffers | fx.Node] = {}
+    kept: dict[int, Buffers | SparseBuffers | fx.Node] = {}
     for (name, argument), stored in forms.items():
         record = _place(program, nodes[name], argument, stored, kept, dense)
         if record:
@@ -50,7 +51,12 @@ def lower(
 
 
 def _place(
-    program: Program, node: fx.Node, argument: str, stored: Stored, kept: dict[int, Buffers | fx.Node], dense: bool
+    program: Program,
+    node: fx.Node,
+    argument: str,
+    stored: Stored,
+    kept: dict[int, Buffers | SparseBuffers | fx.Node],
+    dense: bool,
 ) -> Records | None:
     form = stored.form
     if isinstance(form, Dense) or dense:
@@ -63,8 +69,9 @@ def _place(
         return None
     buffers = kept.get(id(form))
     if buffers is None:
-        buffers = kept[id(form)] = store(program, form, stored.target)
-    assert isinstance(buffers, Buffers)
+        sparse = isinstance(form, Sparse)
+        buffers = kept[id(form)] = store_sparse(program, form, stored.target) if sparse else store(program, form, stored.target)
+    assert isinstance(buffers, Buffers | SparseBuffers)
     record = {
         "operator": node.name,
         "argument": argument,
@@ -73,7 +80,9 @@ def _place(
         "gather": None,
     }
     with program.graph.inserting_before(node):
-        if gathers(node, argument, form):
+        if isinstance(buffers, SparseBuffers):
+            set_argument(node, argument, decode_sparse(program, buffers))
+        elif gathers(node, argument, form):
             indices = arguments(node)["indices"]
             rows, gather = decode_rows(program, buffers, indices)
             record["gather"] = gather.name
@@ -86,9 +95,10 @@ def _place(
     return record | buffers.record(program)
 
 
-def gathers(node: fx.Node, argument: str, form: Quantized) -> bool:
+def gathers(node: fx.Node, argument: str, form: WeightForm) -> bool:
     """Whether only the rows that are looked up need decoding."""
-    return str(node.target) == "aten.embedding.default" and argument == "weight" and form.axis == 0
+    found = str(node.target) == "aten.embedding.default" and argument == "weight"
+    return found and isinstance(form, Quantized) and form.axis == 0
 
 
 def _insert_grid(program: Program, edge: fx.Node, grid: Grid, readers: frozenset[str] | None, operators: Lowering) -> None:

@@ -6,27 +6,29 @@ model is run or saved. So a layer can be changed again, and the same program can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import fx
 from torch.export import ExportedProgram
 
 from ...core.errors import ModelkitError
-from ...core.forms import Array, Dense, DynamicGrid, Grid, Quantized, WeightForm
+from ...core.forms import Array, Dense, DynamicGrid, Grid, Quantized, Sparse, WeightForm
 from ...core.graph import Graph, Node
 from ...core.model import EdgeGrid, Feeds, Provenance
 from . import running, saving, stored
 from .canonical import canonical
 from .constants import Constants
-from .forms import Stored, StoredForms, to_array
+from .forms import Stored, StoredForms, to_array, to_tensor
 from .graph import View, view
 from .lowering import Records, lower
 from .opening import open_program
 from .program import Program
 from .shapes import Bindings, Shapes
+from .walking import walk
 
 if TYPE_CHECKING:
     import onnx
@@ -120,10 +122,10 @@ class TorchModel:
         target = shared or self._forms[site].target if site in self._forms else shared or self._target(node, role)
         self._forms[site] = Stored(form, target, activation)
         if role == "weight":
-            if isinstance(form, Quantized):
-                self.provenance.forms[node] = str(form)
-            else:
+            if isinstance(form, Dense):
                 self.provenance.forms.pop(node, None)
+            else:
+                self.provenance.forms[node] = str(form)
         self._changed()
 
     def can_lower(self, node: str, form: WeightForm, activation: DynamicGrid | None = None) -> str | None:
@@ -132,11 +134,12 @@ class TorchModel:
             return "there is no such layer"
         if found.skip:
             return found.skip
-        if isinstance(form, Quantized):
-            if form.bits not in _FEW_BITS and form.bits != 32:
-                return f"{form.bits} bits are not supported"
-            if found.kind not in ("linear", "conv", "embedding"):
-                return f"it is a {found.kind} operator"
+        if isinstance(form, Quantized) and form.bits not in _FEW_BITS and form.bits != 32:
+            return f"{form.bits} bits are not supported"
+        if not isinstance(form, Dense) and found.kind not in ("linear", "conv", "embedding"):
+            return f"it is a {found.kind} operator"
+        if activation is not None and isinstance(form, Sparse):
+            return "a sparse weight has no integers to multiply with"
         if activation is not None and found.kind != "linear":
             return "activations are found at run time for linear layers only"
         return None
@@ -190,6 +193,16 @@ class TorchModel:
         """What the model's outputs are called in the program that is written."""
         before, after = self._program.user_outputs(), self._written()[0].user_outputs()
         return {old.name: new.name for old, new in zip(before, after, strict=True)}
+
+    def walk(self, batches: Sequence[Feeds], edges: Iterable[str]) -> Iterator[tuple[str, list[Array]]]:
+        before = dict(self._forms)
+
+        def changed(name: str) -> dict[str, torch.Tensor]:
+            sites = [(name, argument) for argument in ("weight", "bias")]
+            entries = {site: self._forms[site] for site in sites if self._forms.get(site) is not before.get(site)}
+            return {argument: to_tensor(entry.form.decode()) for (_, argument), entry in entries.items()}
+
+        return walk(self._written()[0], batches, list(dict.fromkeys(edges)), changed)
 
     def copy(self) -> TorchModel:
         provenance = Provenance(list(self.provenance.history), dict(self.provenance.forms), self.provenance.preprocessing)

@@ -118,14 +118,29 @@ def attributes_of(kind: Kind, node: fx.Node, values: dict[str, Any]) -> dict[str
     """The attributes that the neutral graph documents for this kind; `values` are the operator's arguments by name."""
     if kind == "conv":
         spatial = len(node.meta["val"].shape) - 2 if isinstance(node.meta.get("val"), torch.Tensor) else 1
-        stride = values.get("stride") or [1]
-        stride = [stride] if isinstance(stride, int) else list(stride)
         transposed = bool(values.get("transposed")) or base_name(node).startswith("conv_transpose")
-        strides = tuple(stride * spatial if len(stride) == 1 else stride)
-        return {"groups": values.get("groups", 1), "stride": strides, "transposed": transposed}
+        stride, dilation = (_per_axis(values.get(name) or 1, spatial) for name in ("stride", "dilation"))
+        padding = _padding(node, values.get("padding") or 0, dilation, spatial)
+        return {
+            "groups": values.get("groups", 1), "stride": stride, "dilation": dilation, "padding": padding, "transposed": transposed,
+        }  # fmt: skip
     if kind == "norm":
         axis = -len(values["normalized_shape"]) if isinstance(values.get("normalized_shape"), list | tuple) else 1
         return {"epsilon": values.get("eps"), "axis": axis}
     if kind in ("softmax", "concat"):
         return {"axis": values.get("dim", 0)}
     return {}
+
+
+def _per_axis(value: int | list[int], axes: int) -> tuple[int, ...]:
+    given = [value] if isinstance(value, int) else list(value)
+    return tuple(given * axes if len(given) == 1 else given)
+
+
+def _padding(node: fx.Node, value: Any, dilation: tuple[int, ...], axes: int) -> tuple[tuple[int, int], ...]:
+    """What a convolution pads each axis of its input with, before and after."""
+    if not isinstance(value, str):
+        return tuple((n, n) for n in _per_axis(value, axes))
+    weight = node.args[1].meta["val"].shape  # type: ignore[union-attr]
+    totals = [d * (k - 1) if value == "same" else 0 for d, k in zip(dilation, weight[2:], strict=True)]
+    return tuple((total // 2, total - total // 2) for total in totals)

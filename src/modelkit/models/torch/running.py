@@ -22,7 +22,7 @@ def run(program: Program, feeds: Feeds, wanted: Collection[str]) -> dict[str, Ar
     """The values of the fx nodes named in `wanted`, for one batch. Raises ModelkitError where the batch does not fit."""
     with torch.no_grad(), _refusing_misfits():
         recorder = _Recorder(program, set(wanted))
-        recorder.run(*_inputs(program, feeds))
+        recorder.run(*inputs_of(program, feeds))
     return recorder.found
 
 
@@ -74,7 +74,8 @@ def _refusing_misfits() -> Iterator[None]:
         ) from error
 
 
-def _inputs(program: Program, feeds: Feeds) -> list[Any]:
+def inputs_of(program: Program, feeds: Feeds) -> list[Any]:
+    """What the program's placeholders stand for, in order. Raises ModelkitError for an input that the batch lacks."""
     placeholders = itertools.takewhile(lambda node: node.op == "placeholder", program.graph.nodes)
     return [_input(program, node, feeds) for node in placeholders]
 

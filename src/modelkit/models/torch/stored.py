@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import fx
 
-from ...core.forms import DynamicGrid, Grid, Quantized
+from ...core.forms import DynamicGrid, Grid, Quantized, Sparse
 from ...core.model import EdgeGrid, Preprocessing, Provenance
 from .constants import Constants
 from .forms import Site, Stored, StoredForms, to_array, torch_dtype
 from .grids import match_dynamic_grid, match_grid
 from .program import Program, arguments, rename, set_argument
+from .sparse import read_sparse
 from .weights import read
 
 FILE = "modelkit.json"
@@ -59,7 +60,7 @@ def raise_forms(program: Program, text: str) -> tuple[StoredForms, dict[str, str
     found = _parse(text).get("forms")
     forms: StoredForms = {}
     names: dict[str, str] = {}
-    shared: dict[tuple[Any, ...], tuple[Quantized, fx.Node]] = {}
+    shared: dict[tuple[Any, ...], tuple[Quantized | Sparse, fx.Node]] = {}
     constants = Constants(program)
     for layer, records in (found if isinstance(found, dict) else {}).items():
         for record in records.values() if isinstance(records, dict) else ():
@@ -74,12 +75,16 @@ def raise_forms(program: Program, text: str) -> tuple[StoredForms, dict[str, str
 
 
 def _raise(
-    program: Program, constants: Constants, record: dict[str, Any], shared: dict[tuple[Any, ...], tuple[Quantized, fx.Node]]
+    program: Program,
+    constants: Constants,
+    record: dict[str, Any],
+    shared: dict[tuple[Any, ...], tuple[Quantized | Sparse, fx.Node]],
 ) -> tuple[Site, Stored]:
-    key = tuple(record[name] for name in ("codes", "scale", "zero_point", "axis"))
+    sparse = "mask" in record
+    key = tuple(record[name] for name in (("mask", "values") if sparse else ("codes", "scale", "zero_point", "axis")))
     node = program.nodes()[record["operator"]]
     argument, target = str(record["argument"]), str(record["target"])
-    form = shared[key][0] if key in shared else read(record, program.tensors)
+    form = shared[key][0] if key in shared else (read_sparse if sparse else read)(record, program.tensors)
     gather = program.nodes()[record["gather"]] if record["gather"] is not None else None
     indices = gather.args[1] if gather is not None else None
     if gather is None:

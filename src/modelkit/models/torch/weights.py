@@ -143,7 +143,7 @@ def _decode_rows(program: Program, buffers: Buffers, codes: fx.Node, scale: fx.N
     grouped = form.group_size is not None and not form.per_tensor
     stored = form.scale.shape[1] * form.group_size if form.group_size else columns
     if form.bits < 8:
-        codes = _unpack(program, codes, form.bits, stored)
+        codes = unpack_bits(program, codes, form.bits, stored)
     if grouped:
         codes = program.call(aten.unflatten.int, codes, -1, [form.scale.shape[1], form.group_size])
     rows = _dequantise(program, codes, scale, zero, grouped)
@@ -152,7 +152,7 @@ def _decode_rows(program: Program, buffers: Buffers, codes: fx.Node, scale: fx.N
     return program.call(aten.slice.Tensor, rows, -1, 0, columns) if stored != columns else rows
 
 
-def _unpack(program: Program, packed: fx.Node, bits: int, count: int) -> fx.Node:
+def unpack_bits(program: Program, packed: fx.Node, bits: int, count: int) -> fx.Node:
     """`packing.unpack` as operators on the last dimension."""
     per_block, width = block(bits)
     word = packed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelkit.core.forms import sparse_pattern
 from modelkit.core.graph import Node
 
 _SMALLEST = 64  # weights: below this the scales outweigh what is saved
@@ -16,7 +17,7 @@ def skip_reason(layer: Node) -> str | None:
         return "recurrent operator"
     if weight is None:
         return "no constant weight"
-    if weight.form != "dense":
+    if weight.form != "dense" and sparse_pattern(weight.form) is None:
         return f"already {weight.form}"
     if "float" not in weight.dtype:
         return f"weight is {weight.dtype}"

@@ -1,0 +1,70 @@
+"""How far a changed model's outputs, and those of its layers, are from the original's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .analysis.synthetic import fixed_batch, synthetic_inputs
+from .calibrate import calibration_batch
+from .core.forms import Array
+from .core.model import Feeds, Model
+from .publish import outputs_of
+
+if TYPE_CHECKING:
+    from .data import Dataset
+
+_SAMPLES = 16  # layer errors and agreement are taken on this many
+COLLAPSED = 0.5  # relative output error from which a result is called broken
+
+
+def comparison_sample(model: Model, calibration: Dataset | None, seed: int) -> Feeds:
+    """One batch to compare on, of the size that the file fixes or a modest one: of the calibration data, or made up."""
+    size = fixed_batch(model.graph) or min(_SAMPLES, calibration_batch(model.graph))
+    if calibration is not None:
+        return next(feeds_of(model, calibration, size))
+    return synthetic_inputs(model.graph, size, seed)
+
+
+def feeds_of(model: Model, calibration: Dataset, size: int) -> Iterator[Feeds]:
+    """Batches of inputs; where the file fixes the batch, the last one is filled up by repeating its samples."""
+    if fixed_batch(model.graph) is not None:
+        return (feeds for feeds, _, _ in calibration.padded_batches(size))
+    return (feeds for feeds, _ in calibration.batches(size))
+
+
+def compare(
+    base: Model, result: Model, layers: list[str], sample: Feeds
+) -> tuple[list[Array], dict[str, float], dict[str, float]]:
+    """The result's outputs on the sample, the error of each of the layers' outputs, and how far the model's outputs moved.
+
+    One model is run to the end before the other, so that only one is in memory; and the result once more for its outputs
+    alone, as a runtime that must also give layers' outputs does not join them into integer kernels."""
+    edges = {name: base.graph.by_name[name].outputs[0] for name in layers}
+    edges = {name: edge for name, edge in edges.items() if edge in result.graph.edges}
+    wanted = list(dict.fromkeys(edges.values()))
+    original = next(iter(base.observe([sample], wanted)))
+    changed = next(iter(result.observe([sample], wanted)))
+    errors = output_errors(edges, original, changed)
+    outputs = outputs_of(result, sample)
+    before = [original[name] for name in base.graph.outputs]
+    moved = [relative_error(a, b) for a, b in zip(before, outputs, strict=True) if "float" in a.dtype.name]
+    return outputs, errors, {"relative_error": max(moved, default=0.0)}
+
+
+def output_errors(layers: Mapping[str, str], original: Feeds, changed: Feeds) -> dict[str, float]:
+    """‖y − ŷ‖ / ‖y‖ of each layer's output, given {layer: output edge} and the values of both models, each fed its own earlier
+    layers."""
+    return {name: relative_error(original[edge], changed[edge]) for name, edge in layers.items() if edge in changed}
+
+
+def relative_error(expected: Array, found: Array) -> float:
+    """‖y − ŷ‖ / ‖y‖ over the values of y that are finite; infinite where ŷ is not."""
+    y, other = expected.astype(np.float64), found.astype(np.float64)
+    at = np.isfinite(y)
+    if not np.isfinite(other[at]).all():
+        return float("inf")
+    norm, off = float(np.linalg.norm(y[at])), float(np.linalg.norm(other[at] - y[at]))
+    return off / norm if norm else off

@@ -1,0 +1,72 @@
+"""Walking through a model: each stop sees what the weights set at earlier stops make of its input."""
+
+import numpy as np
+import pytest
+
+from modelkit.core.forms import Dense, Sparse
+from modelkit.models.opening import open_model
+from modelkit.publish import relative_difference
+
+QUICK = ("mlp", "mobilenet", "bert", "llama")
+
+
+def _cases():
+    from tests.architectures import ARCHITECTURES
+
+    return [
+        pytest.param(architecture, family, marks=() if architecture in QUICK else pytest.mark.slow)
+        for architecture in ARCHITECTURES
+        for family in ("onnx", "pt2")
+    ]
+
+
+def _float_inputs(model):
+    edges = {}
+    for layer in model.graph.layers():
+        if layer.kind in ("linear", "conv") and not layer.skip and "weight" in layer.parameters:
+            edges.setdefault(layer.inputs[0], []).append(layer.name)
+    return edges
+
+
+@pytest.mark.parametrize(("architecture", "family"), _cases())
+def test_each_stop_sees_the_changes_before_it(zoo, architecture, family):
+    model = open_model(getattr(zoo, family)(architecture))
+    feeds, _ = zoo.arrays(architecture)
+    edges = _float_inputs(model)
+    seen = {}
+    walked = model.copy()
+    for edge, values in walked.walk([feeds, feeds], edges):
+        seen[edge] = [value.copy() for value in values]
+        for name in edges[edge]:
+            weight = walked.parameter(name, "weight")
+            form = Sparse.of(weight, mask=weight > 0) if weight.ndim == 2 else Dense(weight * 0.5)
+            walked.set_parameter(name, "weight", form)
+    assert set(seen) == set(edges)
+    (expected,) = walked.observe([feeds], list(edges))
+    for edge, (first, second) in seen.items():
+        assert relative_difference([expected[edge]], [first]) < 1e-4, edge
+        assert np.array_equal(first, second)
+    assert any(relative_difference([model_value], [seen[edge][0]]) > 1e-3 for edge, model_value in _original(model, feeds, edges))
+
+
+def _original(model, feeds, edges):
+    (values,) = model.observe([feeds], list(edges))
+    return [(edge, values[edge]) for edge in edges]
+
+
+@pytest.mark.parametrize("family", ["onnx", "pt2"])
+def test_values_are_let_go_of(zoo, family):
+    """A walk over a deep chain holds the values of a few layers, not of all."""
+    import gc
+    import weakref
+
+    model = open_model(getattr(zoo, family)("mlp"))
+    feeds, _ = zoo.arrays("mlp")
+    edges = list(_float_inputs(model))[1:]  # the first is the input, which is ours
+    kept, alive = [], []
+    for _, values in model.walk([feeds], edges):
+        kept.append(weakref.ref(values[0]))
+        del values
+        gc.collect()
+        alive.append(sum(ref() is not None for ref in kept))
+    assert max(alive) <= 2
