@@ -1,8 +1,9 @@
 """Weight forms decode to what they mean."""
 
 import numpy as np
+import pytest
 
-from modelkit.core.forms import Dense, Grid, Quantized
+from modelkit.core.forms import Dense, Grid, Quantized, Sparse, numpy_dtype, sparse_pattern
 
 
 def test_dense_is_itself():
@@ -32,3 +33,25 @@ def test_a_grid_rounds_half_to_even_and_clamps():
     grid = Grid(1.0, 10)
     values = np.array([0.5, 1.5, -0.5, 300, -300], np.float32)
     assert grid.fake_quantize(values).tolist() == [0, 2, 0, 245, -10]
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((3, 5), "float32"), ((2, 3, 3, 3), "float16"), ((7,), "bfloat16")])
+def test_sparse_weights_are_what_the_mask_keeps(shape, dtype):
+    weight = np.random.default_rng(0).standard_normal(shape).astype(numpy_dtype(dtype))
+    mask = np.random.default_rng(1).random(shape) < 0.4
+    form = Sparse.of(weight, mask=mask)
+    assert (form.decode() == np.where(mask, weight, np.zeros((), weight.dtype))).all() and form.decode().dtype == weight.dtype
+    assert form.shape == shape and form.dtype == dtype
+    assert form.nbytes == mask.sum() * weight.dtype.itemsize + -(-mask.size // 8)
+
+
+def test_a_kept_weight_may_be_zero():
+    form = Sparse.of(np.zeros((2, 4), np.float32), "2:4", np.array([[1, 1, 0, 0], [0, 1, 0, 1]], bool))
+    assert form.values.size == 4 and (form.decode() == 0).all()
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "2:4", "1:16"])
+def test_a_description_tells_the_pattern(pattern):
+    form = Sparse.of(np.eye(16, dtype=np.float32), pattern)
+    assert sparse_pattern(str(form)) == pattern
+    assert sparse_pattern("int4 g32") is None and sparse_pattern("dense") is None

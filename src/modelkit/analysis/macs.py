@@ -40,7 +40,8 @@ def node_macs(graph: Graph, node: Node) -> int | None:
         query, key, value = (graph.shape(edge) for edge in node.inputs[:3])
         if query is None or key is None or value is None:
             return None
-        return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+        heads, shared = node.attributes.get("heads", 1), node.attributes.get("kv_heads", 1)
+        return prod(query[:-1]) * key[-2] * (query[-1] + value[-1] * heads // shared)
     return 0
 
 

@@ -13,6 +13,7 @@ from modelkit import __version__
 
 COMMANDS = {
     "quantize": "Store weights (and activations) in 8 bits or fewer.",
+    "prune": "Remove channels, heads and branches, or set weights to zero.",
     "bench": "Measure latency, memory, size and quality.",
     "inspect": "Show layers, shapes, parameters, MACs and bytes.",
     "convert": "Change the file format; outputs are checked equal.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .options import preprocessing_from
 
@@ -38,3 +38,12 @@ class Reading:
             label=self.label,
             tokenizer=self.tokenizer,
         )
+
+
+def example_rows(calib: str | None) -> Any:
+    """Two samples of calibration arrays, for files that do not state their inputs' shapes (TorchScript, state dicts)."""
+    if calib is None or Path(calib).suffix.lower() not in (".npz", ".npy") or not Path(calib).is_file():
+        return None
+    from modelkit.data.peek import first_rows
+
+    return first_rows(Path(calib), 2)

@@ -121,3 +121,18 @@ def preprocessing_from(scale: float | None, mean: str | None, std: str | None) -
         raise ModelkitError("--std holds a zero.", "Give standard deviations above zero.")
     default = Preprocessing()
     return Preprocessing(default.scale if scale is None else scale, means or default.mean, stds or default.std)
+
+
+def parse_drops(pairs: list[str] | None, data: str | None) -> dict[str, float]:
+    """`METRIC=DROP` words. Raises ModelkitError when there is no data to measure on."""
+    gates = {}
+    for metric, value in parse_pairs(pairs, "--max-drop").items():
+        try:
+            gates[metric] = float(value)
+        except ValueError:
+            raise ModelkitError(
+                f"--max-drop {metric}={value} is not a number.", "Write it as --max-drop accuracy=0.005."
+            ) from None
+    if gates and data is None:
+        raise ModelkitError("--max-drop needs evaluation data.", "Give labelled data with --data DATA.")
+    return gates

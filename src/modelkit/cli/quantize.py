@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from modelkit.core.errors import ModelkitError
 
-from .data_argument import Reading
+from .data_argument import Reading, example_rows
 from .model_argument import model_path
 from .options import (
     Arch,
@@ -37,6 +36,7 @@ from .options import (
     Trust,
     Verbose,
     parse_bindings,
+    parse_drops,
     parse_pairs,
 )
 from .session import Session
@@ -116,7 +116,7 @@ def command(
     with Session("quantize", json=json, quiet=quiet, verbose=verbose, reports=report, device=device) as session:
         weights, mode = _scheme(scheme, bits, activations)
         options = _pass_options(option, weights, group_size, sym)
-        gates = _drops(max_drop, data)
+        gates = parse_drops(max_drop, data)
         mode = _resolve(mode, options, calib)
         aim = _target(target, device)
         if aim.reduce_range and mode != "none":
@@ -127,7 +127,7 @@ def command(
         )
         path = model_path(model)
         with session.stage(f"opening {path.name}"):
-            example = _example(calib)
+            example = example_rows(calib)
             opened = open_model(path, trust=trust, arch=arch, bindings=parse_bindings(input), example=example)
         target_path = output_path(opened.path, opened.family, f"int{wanted.bits}", out)
         check_output(target_path, opened.files(), total_bytes(opened.files()), force)
@@ -247,29 +247,6 @@ def _build(algorithm: str, options: dict[str, Any], optional: tuple[str, ...]) -
     if "bits" not in known and str(options["bits"]) == "8":
         options = {key: value for key, value in options.items() if key != "bits"}
     return name, passes.build(name, {key: value for key, value in options.items() if key in known or key not in optional})
-
-
-def _drops(pairs: list[str] | None, data: str | None) -> dict[str, float]:
-    gates = {}
-    for metric, value in parse_pairs(pairs, "--max-drop").items():
-        try:
-            gates[metric] = float(value)
-        except ValueError:
-            raise ModelkitError(
-                f"--max-drop {metric}={value} is not a number.", "Write it as --max-drop accuracy=0.005."
-            ) from None
-    if gates and data is None:
-        raise ModelkitError("--max-drop needs evaluation data.", "Give labelled data with --data DATA.")
-    return gates
-
-
-def _example(calib: str | None) -> Any:
-    """Two samples of calibration arrays, for files that do not state their inputs' shapes (TorchScript, state dicts)."""
-    if calib is None or Path(calib).suffix.lower() not in (".npz", ".npy") or not Path(calib).is_file():
-        return None
-    from modelkit.data.peek import first_rows
-
-    return first_rows(Path(calib), 2)
 
 
 def _planned(opened: Model, wanted: Quantization, plan: Plan) -> dict[str, Any]:

@@ -112,11 +112,12 @@ def _cut(shape: Shape, axes: Mapping[int, Positions]) -> Shape:
 
 @dataclass(frozen=True)
 class Branch:
-    """A side of a residual sum that can be removed whole: `join` (an add) then reads a constant, the branch's mean, instead of
-    `edge`. `layers` are no longer computed."""
+    """A side of a residual sum that can be removed whole: `join` (an add) then reads a constant, the branch's mean for each channel
+    (which lie along `axis`), instead of `edge`: `Model.settle`. `layers` are no longer computed."""
 
     join: str
     edge: str
+    axis: int
     layers: tuple[str, ...]
 
 
@@ -169,3 +170,20 @@ def _positions(masks: Mapping[Any, Mapping[int, Mask]]) -> dict[Any, dict[int, P
         if shorter:
             found[key] = shorter
     return found
+
+
+def new_places(kept: Positions, taken: Positions) -> Positions:
+    """Where those of the old positions `taken` that are kept lie among the kept ones."""
+    return np.searchsorted(kept, taken[np.isin(taken, kept)])
+
+
+def padding(
+    before: int, after: int, size: int, kept: Positions | None, out_size: int, out_kept: Positions | None
+) -> tuple[int, int]:
+    """How much is padded at both ends of an axis (below 0: taken away) that was `size` long and became `out_size`, when of each
+    only the kept positions are left (None: all)."""
+    inside = np.arange(size) if kept is None else kept
+    outside = np.arange(out_size) if out_kept is None else out_kept
+    first = int((outside < before).sum()) if before >= 0 else -int((inside < -before).sum())
+    last = int((outside >= out_size - after).sum()) if after >= 0 else -int((inside >= size + after).sum())
+    return first, last

@@ -57,7 +57,8 @@ class Parameter:
     """A constant that a node owns, as it is stored: `shape` is the neutral (decoded) one, `bytes` are those in the file.
 
     `form` says how it is stored: "dense", or for example "int8 per-channel", "int4 g32". `stored` lists the names of the
-    tensors in the file that make it up; tied weights share them.
+    tensors in the file that make it up; tied weights share them. `axes`: for each axis of `shape` the one of the only stored
+    tensor that it is; None where the tensor is computed in another way.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Parameter:
     bytes: int
     form: str = "dense"
     stored: tuple[str, ...] = ()
+    axes: tuple[int, ...] | None = None
 
     @property
     def size(self) -> int:
@@ -79,7 +81,9 @@ class Node:
     `name` is unique and is the layer name users see. `op` is the format's own name for it. Parameters are by role:
     "weight" and "bias" for linear, conv and embedding; norms add "mean" and "variance". `skip` is a reason why a layer
     can't be changed (its weight is computed at run time, say).
-    Attributes by kind: conv: "groups", "stride", "dilation", "padding" (before and after each axis), "transposed"; norm: "epsilon", "axis"; softmax and concat: "axis".
+    Attributes by kind: conv: "groups", "stride", "dilation", "padding" (before and after each axis), "transposed"; norm: "epsilon",
+    "axis", and "groups" of a group norm; softmax and concat: "axis"; reduce: "axes"; a reshape of the function "pad": "pads",
+    (before, after) for each axis; attention whose inputs hold all heads side by side: "heads", "kv_heads".
     """
 
     name: str

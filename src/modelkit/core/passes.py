@@ -72,10 +72,10 @@ def load(name: str) -> type[Pass]:
     """Import the pass `name`, e.g. "quantize.rtn". Raises ModelkitError when it is unknown or broken."""
     found = installed()
     if name not in found:
-        command, _, algorithm = name.partition(".")
-        near = [known.partition(".")[2] for known in found if known.startswith(command + ".")]
+        command, _, algorithm = name.rpartition(".")
+        near = [known.rpartition(".")[2] for known in found if known.rpartition(".")[0] == command]
         raise ModelkitError(
-            f"There is no algorithm {algorithm!r} for {command}.",
+            f"There is no algorithm {algorithm!r} for {command.replace('.', ' --pattern ')}.",
             f"Choose one of: auto, {', '.join(near)}." if near else "See `modelkit passes`.",
         )
     try:
@@ -85,11 +85,16 @@ def load(name: str) -> type[Pass]:
             f"The pass {name} can't be imported ({type(error).__name__}: {error}).",
             f"Repair or uninstall the package that provides {found[name].value}.",
         ) from error
-    if not (dataclasses.is_dataclass(getattr(loaded, "Options", None)) and callable(getattr(loaded, "compress", None))):
+    if not (dataclasses.is_dataclass(getattr(loaded, "Options", None)) and _works(loaded)):
         raise ModelkitError(
-            f"{found[name].value} is not a pass.", "A pass is a class with `Options` (a dataclass), `skip` and `compress`."
+            f"{found[name].value} is not a pass.",
+            "A pass is a class with `Options` (a dataclass), and `skip` and `compress`, or `prune`.",
         )
     return typing.cast("type[Pass]", loaded)
+
+
+def _works(kind: Any) -> bool:
+    return callable(getattr(kind, "compress", None)) or callable(getattr(kind, "prune", None))
 
 
 def options_of(kind: type[Pass]) -> list[Option]:

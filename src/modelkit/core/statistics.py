@@ -39,7 +39,8 @@ class InputMoments:
     @property
     def norms(self) -> Array:
         mean = self._mean()
-        return np.sqrt(np.diagonal(mean, axis1=1, axis2=2) if self._full else mean)
+        norms: Array = np.sqrt(np.diagonal(mean, axis1=1, axis2=2) if self._full else mean)
+        return norms
 
     def _mean(self) -> Array:
         if self._sum is None:

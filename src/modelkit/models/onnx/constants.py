@@ -43,14 +43,14 @@ def evaluate(program: Program, value: str) -> Array:
         return program.tensors[value].array()
     node = program.producer[value]
     inputs = [evaluate(program, name) if name else None for name in node.input]
-    computed = _numpy(node, inputs)
-    if computed is not None:
-        return computed
+    quick = computed(node, inputs)
+    if quick is not None:
+        return quick
     feeds = {name: array for name, array in zip(node.input, inputs, strict=True) if array is not None}
     return run_nodes(program, [node], feeds, [value])[0]
 
 
-def _numpy(node: onnx.NodeProto, inputs: list[Array | None]) -> Array | None:
+def computed(node: onnx.NodeProto, inputs: list[Array | None]) -> Array | None:
     """The operators that exporters really use, without a session each; None for the others."""
     first, rest = inputs[0] if inputs else None, inputs[1:]
     if first is None or node.domain not in ("", "ai.onnx"):
@@ -67,7 +67,7 @@ def _numpy(node: onnx.NodeProto, inputs: list[Array | None]) -> Array | None:
         return first.reshape([int(n) or first.shape[axis] for axis, n in enumerate(rest[0].tolist())])
     if node.op_type == "Unsqueeze" and rest and rest[0] is not None:
         return np.expand_dims(first, tuple(rest[0].tolist()))
-    if node.op_type == "Squeeze":
+    if node.op_type == "Squeeze" and "axes" not in given:
         return first.squeeze(tuple(rest[0].tolist()) if rest and rest[0] is not None else None)
     if node.op_type in _DIRECT and rest[0] is not None:
         return _DIRECT[node.op_type](first, rest[0])
@@ -99,6 +99,21 @@ def _dequantize(codes: Array, scale: Array, zero_point: Array | None, given: dic
         dense -= spread(zero_point.astype(np.float32))
     dense *= spread(scale.astype(np.float32))
     return dense.astype(scale.dtype, copy=False)
+
+
+def axes(program: Program, value: str, rank: int) -> tuple[int, ...] | None:
+    """Which axis of the tensor that `value` is made of each of its axes is; None where it is more than turned round."""
+    order = tuple(range(rank))
+    while value in program.producer:
+        node = program.producer[value]
+        if node.op_type == "Transpose":
+            perm = attributes(node).get("perm")
+            turned = tuple(perm) if isinstance(perm, (list, tuple)) else tuple(range(rank))[::-1]
+            order = tuple(turned[axis] for axis in order)
+        elif node.op_type not in ("Identity", "Cast"):
+            return None
+        value = node.input[0]
+    return order if value in program.tensors else None
 
 
 def storage(program: Program, value: str) -> Storage:

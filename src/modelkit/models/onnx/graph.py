@@ -28,8 +28,9 @@ class View:
     sites: Mapping[str, Site]
 
 
-def build(program: Program, shapes: Shapes, forms: Mapping[str, str]) -> View:
-    """`forms`: what the file's metadata says about how layers are stored; it knows more than the tensors' types do."""
+def build(program: Program, shapes: Shapes, forms: Mapping[str, str], names: Mapping[str, str] | None = None) -> View:
+    """`forms`: what the file's metadata says about how layers are stored; it knows more than the tensors' types do. `names` fixes
+    those of some nodes, by their first output."""
     found = composites.find(program, shapes)
     hidden = {member for site in found.values() for member in site.members} | composites.quantisers(program, found)
     nodes: list[Node] = []
@@ -42,7 +43,7 @@ def build(program: Program, shapes: Shapes, forms: Mapping[str, str]) -> View:
             site = _site(program, shapes, node)
         hidden.update(site.members)
         kind, function = _kind(program, shapes, node, site)
-        name = _name(program, node, site, sites, kind)
+        name = (names or {}).get(site.output) or _name(program, node, site, sites, kind)
         sites[name] = site
         outputs = (
             (site.output,)
@@ -146,8 +147,14 @@ def _attributes(program: Program, shapes: Shapes, node: onnx.NodeProto, site: Si
             "epsilon": given.get("epsilon", 1e-5),
             "axis": given.get("axis", 1 if function in ("batch", "instance", "group") else -1),
         }
+        if function == "group":
+            found |= {"groups": given.get("num_groups") or given.get("groups"), "axis": -1 if given.get("channels_last") else 1}
     elif kind in ("softmax", "concat"):
         found["axis"] = given.get("axis", -1)
+    elif kind == "reduce":
+        found["axes"] = _axes(program, shapes, node, given)
+    elif function == "pad":
+        found["pads"] = _pads(program, shapes, node, given)
     elif function == "clip":
         found |= {bound: _number(program, node, slot) for bound, slot in (("low", 1), ("high", 2))}
     elif function == "leaky_relu":
@@ -157,6 +164,39 @@ def _attributes(program: Program, shapes: Shapes, node: onnx.NodeProto, site: Si
     elif kind == "attention":
         found |= _attention(shapes, node, given, site)
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _integers(program: Program, node: onnx.NodeProto, slot: int) -> list[int] | None:
+    """The integers in an input that is constant; none where it is left out."""
+    name = node.input[slot] if len(node.input) > slot else ""
+    if not name:
+        return []
+    return [int(n) for n in constants.evaluate(program, name).reshape(-1)] if name in program.constants else None
+
+
+def _axes(program: Program, shapes: Shapes, node: onnx.NodeProto, given: Mapping[str, object]) -> tuple[int, ...] | None:
+    shape, stated = shapes.found.get(node.input[0]), given.get("axes") or _integers(program, node, 1)
+    if shape is None or stated is None:
+        return None
+    if not stated and not given.get("noop_with_empty_axes"):
+        return tuple(range(len(shape)))
+    return tuple(sorted(int(axis) % len(shape) for axis in stated))  # type: ignore[attr-defined]
+
+
+def _pads(
+    program: Program, shapes: Shapes, node: onnx.NodeProto, given: Mapping[str, object]
+) -> tuple[tuple[int, int], ...] | None:
+    shape, stated, axes = (
+        shapes.found.get(node.input[0]),
+        given.get("pads") or _integers(program, node, 1),
+        _integers(program, node, 3),
+    )
+    if shape is None or not stated or axes is None:
+        return None
+    values, pads = list(stated), [(0, 0)] * len(shape)  # type: ignore[call-overload]
+    for index, axis in enumerate(axes or range(len(shape))):
+        pads[axis] = int(values[index]), int(values[index + len(values) // 2])
+    return tuple(pads)
 
 
 def _padding(
@@ -203,16 +243,16 @@ def _einsum(equation: str, operands: list[Shape | None]) -> int | None:
 
 
 def _attention(shapes: Shapes, node: onnx.NodeProto, given: Mapping[str, object], site: Site) -> dict[str, Any]:
-    """Products where the shapes of q, k and v alone don't give them: query heads that share a head of k and v, and the
-    contributed `Attention`, which also projects its one input."""
+    """What the shapes of q, k and v don't say: how many heads lie side by side in them, and the products of the contributed
+    `Attention`, which also projects its one input."""
     query, weight = shapes.found.get(node.input[0]), site.parameters.get("constant")
+    heads, shared = (given.get(name) or given.get(other) for name, other in (("q_num_heads", "num_heads"), ("kv_num_heads", "")))
     if node.op_type == "Attention" and node.domain == "com.microsoft":
         if query is None or len(query) != 3 or weight is None:
             return {}
         batch, length, _ = query
         return {"macs": batch * length * (weight.size + 2 * length * (weight.shape[1] // 3))}
     key, value = (shapes.found.get(name) for name in (*node.input[1:3], "", "")[:2])
-    heads, shared = (given.get(name) or given.get(other) for name, other in (("q_num_heads", "num_heads"), ("kv_num_heads", "")))
-    if not (query and key and value and len(query) == 3 and isinstance(heads, int) and isinstance(shared, int)):
+    if not (query and key and value and len(query) == 3 and isinstance(heads, int)):
         return {}
-    return {"macs": prod(query[:-1]) * key[-2] * (query[-1] + value[-1] * heads // shared)}
+    return {"heads": heads, "kv_heads": shared if isinstance(shared, int) else heads}

@@ -36,6 +36,7 @@ class Site:
     skip: str | None = None
     kind: Kind | None = None  # where the operator's name does not say it
     parameters: dict[str, Parameter] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict)  # the program's constant that each parameter is
     read: dict[str, Callable[[], Array]] = field(default_factory=dict)
 
 
@@ -47,6 +48,7 @@ def parameter(
     if shape is None:
         shape = constants.evaluate(program, value).shape
     stored = constants.storage(program, value)
+    axes = constants.axes(program, value, len(shape))
     shown = Parameter(
         stored.root or value,
         shape[::-1] if transposed else shape,
@@ -54,6 +56,7 @@ def parameter(
         stored.bytes,
         stored.form,
         stored.tensors,
+        axes[::-1] if axes and transposed else axes,
     )
 
     def read() -> Array:
@@ -67,6 +70,7 @@ def _add(program: Program, shapes: Shapes, site: Site, role: str, value: str, tr
     found = parameter(program, shapes, value, transposed)
     if found is not None:
         site.parameters[role], site.read[role] = found
+        site.values[role] = value
 
 
 def linear(program: Program, shapes: Shapes, node: onnx.NodeProto) -> Site | None:
@@ -144,6 +148,7 @@ def _add_bias(program: Program, shapes: Shapes, site: Site, value: str) -> None:
     shown, read = found
     site.parameters["bias"] = Parameter(shown.name, (shown.size,), shown.dtype, shown.bytes, shown.form, shown.stored)
     site.read["bias"] = lambda: read().reshape(-1)
+    site.values["bias"] = value
 
 
 def convolution(program: Program, shapes: Shapes, node: onnx.NodeProto) -> Site:

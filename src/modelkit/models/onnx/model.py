@@ -8,12 +8,13 @@ from pathlib import Path
 
 import onnx
 
+from modelkit.core.channels import Cut
 from modelkit.core.errors import ModelkitError
 from modelkit.core.forms import Array, Dense, DynamicGrid, WeightForm
 from modelkit.core.graph import Graph, Node, Parameter
 from modelkit.core.model import EdgeGrid, Feeds, Provenance
 
-from . import emission, metadata, opening, rewiring, saving, session, shapes
+from . import emission, metadata, moving, opening, rewiring, saving, session, shapes, shrinking
 from . import graph as graphs
 from .emission import Changes
 from .graph import View
@@ -42,6 +43,7 @@ class OnnxModel:
         self._removed: tuple[str, ...] = ()
         self._current: tuple[Program, View] | None = None
         self._shown: Graph | None = None
+        self._steering: dict[str, Array] | None = None
 
     @classmethod
     def open(cls, path: Path, bindings: Bindings | None = None, example: Feeds | None = None) -> OnnxModel:
@@ -167,6 +169,71 @@ class OnnxModel:
         if node not in self._removed:
             self._removed = (*self._removed, node)
         self._current = self._shown = None
+
+    def shrink(self, cut: Cut) -> None:
+        expected = {edge: cut.shape(edge, self.graph.shape(edge) or ()) for edge in self.graph.edges}
+        program, view = self._settled()
+        self._adopt(shrinking.shrink(program, view, cut))
+        for edge, found in self.graph.edges.items():
+            if edge in cut.edges and found.shape not in (None, expected[edge]):
+                raise ModelkitError(
+                    f"After pruning {edge} has the shape {list(found.shape or ())} instead of {list(expected[edge])}.",
+                    "Leave the layers around it out with --ignore, and report this with the model.",
+                )
+
+    def settle(self, node: str, edge: str, value: Array) -> None:
+        program, view = self._settled()
+        self._adopt(rewiring.settled(program, view.sites[node].members, edge, value))
+
+    def move(self, node: str, labels: Mapping[str, Array]) -> dict[str, Array] | None:
+        program, view = self._reduced()
+        site = view.sites[node]
+        given = {site.values.get(name, name): array for name, array in labels.items()}
+        return moving.moved(program, program.node[site.members[0]], given, self._steered())
+
+    def _steered(self) -> dict[str, Array]:
+        """The integers that nodes which move data read, for one made-up sample; none if the model does not run on it."""
+        if self._steering is None:
+            from modelkit.analysis.synthetic import synthetic_inputs
+
+            program, view = self._reduced()
+            edges = moving.steering_edges(view.graph)
+            try:
+                values = (
+                    next(session.observe(program, [synthetic_inputs(view.graph, 1, 0)], edges, optimise=False)) if edges else {}
+                )
+            except ModelkitError:
+                values = {}
+            self._steering = dict(values)
+        return self._steering
+
+    def _settled(self) -> tuple[Program, View]:
+        """The program with dense changes written into it for good. Raises ModelkitError for others."""
+        if self._changes.grids or self._changes.dynamic or not all(isinstance(f, Dense) for f in self._changes.forms.values()):
+            raise ModelkitError(
+                f"{self.path} has weights or activations that are not dense.",
+                "Prune channels first, and then go on with the result.",
+            )
+        if self._changes.forms:
+            self._adopt(self._written())
+        return self._reduced()
+
+    def _adopt(self, program: Program) -> None:
+        """Go on with a program whose structure is another."""
+        names = self._names()
+        self._shapes = self._known_shapes(program)
+        self._program, self._removed, self._changes = program, (), Changes()
+        self._opened = graphs.build(program, self._shapes, self.provenance.forms, names)
+        self._current = self._shown = self._steering = None
+        if self._learn_shapes():
+            self._opened = graphs.build(program, self._shapes, self.provenance.forms, names)
+
+    def _known_shapes(self, program: Program) -> Shapes:
+        sizes = {spec.name: ("", self._shapes.found[spec.name]) for spec in self._shapes.inputs if spec.name in program.inputs}
+        return shapes.infer(program, sizes, self.path)
+
+    def _names(self) -> dict[str, str]:
+        return {node.outputs[0]: node.name for node in self.graph.nodes if node.outputs}
 
     def quantize_edges(self, grids: Mapping[str, EdgeGrid]) -> None:
         _, view = self._reduced()

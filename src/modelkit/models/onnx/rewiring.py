@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterable
 
 import onnx
 
-from .program import Program, captured, subgraphs
+from modelkit.core.forms import Array
+
+from .program import Program, captured, leading_to, subgraphs
+from .tensors import Tensor
 
 
 def without(program: Program, names: Iterable[str]) -> Program:
@@ -37,6 +40,23 @@ def without(program: Program, names: Iterable[str]) -> Program:
         else:
             nodes.append(onnx.helper.make_node("Identity", [node.input[0]], [target], name=node.name))
     return Program(program.structure, tuple(_renamed(node, final) for node in nodes), program.tensors, program.opaque)
+
+
+def settled(program: Program, members: Iterable[str], value: str, constant: Array) -> Program:
+    """The program in which these nodes read a constant instead of `value`; what only led there is gone."""
+    name = f"{value}.settled"
+    while name in program.tensors or name in program.producer:
+        name += "_"
+    chosen = set(members)
+    nodes = [
+        _renamed(node, lambda read: name if read == value else read) if node.name in chosen else node for node in program.nodes
+    ]
+    kept, needed = leading_to(program.outputs, nodes)
+    tensors = {**program.tensors, name: Tensor.of(constant)}
+    return Program(
+        program.structure, tuple(kept), {key: tensor for key, tensor in tensors.items() if key in needed}, program.opaque,
+        program.data_files,
+    )  # fmt: skip
 
 
 def _renamed(node: onnx.NodeProto, final: Callable[[str], str]) -> onnx.NodeProto:

@@ -13,7 +13,7 @@ import torch
 from torch import fx
 from torch.export.graph_signature import InputKind
 
-from .operators import kind_of
+from .operators import base_name, kind_of
 from .program import Program, nodes_in
 
 
@@ -52,6 +52,17 @@ class Constants:
             found.update(dict.fromkeys(self.sources(argument)))
         return list(found)
 
+    def axes(self, node: fx.Node) -> tuple[int, ...] | None:
+        """Which axis of the tensor that a constant is made of each of its axes is; None where it is more than turned round."""
+        order = tuple(range(node.meta["val"].dim()))
+        while node.op == "call_function":
+            turned = turning(node)
+            if turned is None:
+                return None
+            order = tuple(turned[axis] for axis in order)
+            node = node.all_input_nodes[0]
+        return order if self._program.target(node) is not None else None
+
     def value(self, node: fx.Node, given: Mapping[fx.Node, torch.Tensor] | None = None) -> torch.Tensor:
         """A constant's value. `given` replaces nodes on the way, which may then be variable ones.
 
@@ -76,3 +87,23 @@ class Constants:
         kwargs = fx.map_arg(node.kwargs, known.__getitem__)
         known[node] = node.target(*args, **kwargs)  # type: ignore[operator]
         return known[node]
+
+
+_SAME = ("to", "_to_copy", "detach", "alias", "contiguous", "clone", "lift_fresh_copy")
+
+
+def turning(node: fx.Node) -> tuple[int, ...] | None:
+    """For each axis of an operator's output the one of its input that it is; None for operators that do more than turn round."""
+    rank, name, args = node.meta["val"].dim(), base_name(node), node.args
+    order = list(range(rank))
+    if len(node.all_input_nodes) != 1:
+        return None
+    if name in _SAME:
+        return tuple(order)
+    if name in ("t", "mT", "numpy_T"):
+        return tuple(order[::-1]) if rank <= 2 else None
+    if name == "transpose":
+        first, second = (int(axis) % rank for axis in args[1:3])  # type: ignore[arg-type]
+        order[first], order[second] = order[second], order[first]
+        return tuple(order)
+    return tuple(int(axis) % rank for axis in args[1]) if name == "permute" else None  # type: ignore[union-attr, arg-type]

@@ -24,11 +24,13 @@ _INSIDE_CONTROL = "layers inside control flow are not seen"
 
 @dataclass(frozen=True)
 class View:
-    """The neutral graph with the way back: the fx node of each node's name, and the fx argument of each of its parameters."""
+    """The neutral graph with the way back: the fx node of each node's name, the fx argument of each parameter that can be given
+    another form, and by (node, role) the constant that is each parameter."""
 
     graph: Graph
     operators: Mapping[str, fx.Node]
     sites: Mapping[tuple[str, str], Site]
+    sources: Mapping[tuple[str, str], fx.Node]
 
 
 def view(program: Program, constants: Constants, shapes: Shapes, forms: StoredForms, names: Mapping[str, str]) -> View:
@@ -49,6 +51,7 @@ class _Builder:
         self.edges: dict[str, Edge] = {}
         self.sites: dict[tuple[str, str], Site] = {}
         self.operators: dict[str, fx.Node] = {}
+        self.sources: dict[tuple[str, str], fx.Node] = {}
 
     def build(self) -> View:
         inputs = []
@@ -61,7 +64,7 @@ class _Builder:
         for output in self.program.user_outputs():
             self.edge(output)
             outputs.append(output.name)
-        return View(Graph(nodes, self.edges, tuple(inputs), tuple(outputs)), self.operators, self.sites)
+        return View(Graph(nodes, self.edges, tuple(inputs), tuple(outputs)), self.operators, self.sites, self.sources)
 
     def shown(self, node: fx.Node) -> bool:
         """Operators on tensors; arithmetic on sizes, checks and the unpacking of tuples are left out."""
@@ -90,6 +93,7 @@ class _Builder:
         parameters = {}
         for role, argument, value in constants:
             parameters[role] = self.parameter(node.name, argument, value)
+            self.sources[name, role] = value
             if isinstance(values.get(argument), fx.Node):
                 self.sites[name, role] = (node.name, argument)
         if kind in ("linear", "conv", "embedding", "norm"):
@@ -157,15 +161,17 @@ class _Builder:
         if stored:
             form = stored.form
             dtype = getattr(form, "dtype", None) or form.decode().dtype.name
-            return Parameter(stored.target, form.shape, dtype, form.nbytes, str(form), (stored.target,))
+            axes = tuple(range(len(form.shape)))
+            return Parameter(stored.target, form.shape, dtype, form.nbytes, str(form), (stored.target,), axes)
         meta = value.meta["val"]
         shape = self.shapes.concrete(meta) or ()
         sources = tuple(self.constants.sources(value))
         tensors = [self.program.tensors[source] for source in sources if source in self.program.tensors]
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors) if tensors else prod(shape) * meta.element_size()
         return Parameter(
-            sources[0] if sources else value.name, shape, dtype_name(meta.dtype), size, "dense", sources or (value.name,)
-        )
+            sources[0] if sources else value.name, shape, dtype_name(meta.dtype), size, "dense", sources or (value.name,),
+            self.constants.axes(value),
+        )  # fmt: skip
 
     def skip(self, kind: Kind, weight: Any) -> str | None:
         if kind == "recurrent":

@@ -69,8 +69,11 @@ def _place(
         return None
     buffers = kept.get(id(form))
     if buffers is None:
-        sparse = isinstance(form, Sparse)
-        buffers = kept[id(form)] = store_sparse(program, form, stored.target) if sparse else store(program, form, stored.target)
+        if isinstance(form, Sparse):
+            buffers = store_sparse(program, form, stored.target)
+        else:
+            buffers = store(program, form, stored.target)
+        kept[id(form)] = buffers
     assert isinstance(buffers, Buffers | SparseBuffers)
     record = {
         "operator": node.name,

@@ -15,11 +15,12 @@ import torch
 from torch import fx
 from torch.export import ExportedProgram
 
+from ...core.channels import Cut
 from ...core.errors import ModelkitError
 from ...core.forms import Array, Dense, DynamicGrid, Grid, Quantized, Sparse, WeightForm
 from ...core.graph import Graph, Node
 from ...core.model import EdgeGrid, Feeds, Provenance
-from . import running, saving, stored
+from . import moving, running, saving, stored
 from .canonical import canonical
 from .constants import Constants
 from .forms import Stored, StoredForms, to_array, to_tensor
@@ -28,6 +29,7 @@ from .lowering import Records, lower
 from .opening import open_program
 from .program import Program
 from .shapes import Bindings, Shapes
+from .shrinking import shrink
 from .walking import walk
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class TorchModel:
         self._view: View | None = None
         self._constants: Constants | None = None
         self._lowered: tuple[Program, list[Records]] | None = None
+        self._indices: dict[str, Array] | None = None
 
     @classmethod
     def open(
@@ -156,6 +159,57 @@ class TorchModel:
         self._program.replace_uses(result, source)
         self._program.prune()
         self._changed()
+
+    def shrink(self, cut: Cut) -> None:
+        self._settle_forms()
+        expected = {edge: cut.shape(edge, self.graph.shape(edge) or ()) for edge in cut.edges}
+        view, program = self._built(), self._program
+        shrink(program, view, self._shapes, cut)
+        self._changed()
+        for edge, shape in expected.items():
+            if edge in self.graph.edges and self.graph.shape(edge) != shape:
+                raise ModelkitError(
+                    f"After pruning {edge} has the shape {self.graph.shape(edge)} instead of {shape}.",
+                    "Leave the layers around it out with --ignore, and report this with the model.",
+                )
+
+    def settle(self, node: str, edge: str, value: Array) -> None:
+        self._settle_forms()
+        reader, source = self._built().operators[node], self._program.nodes()[edge]
+        reader.replace_input_with(source, self._program.add_tensor(f"{node}.settled", to_tensor(value)))
+        self._program.prune()
+        self._changed()
+
+    def move(self, node: str, labels: Mapping[str, Array]) -> dict[str, Array] | None:
+        view, nodes = self._built(), self._program.nodes()
+        given = {view.sources[node, name] if (node, name) in view.sources else nodes[name]: labels[name] for name in labels}
+        return moving.moved(view.operators[node], given, self._known(), self._shapes, self._integers())
+
+    def _integers(self) -> dict[str, Array]:
+        """The indices that operators which move data read, for one made-up sample; none if the model does not run on it."""
+        if self._indices is None:
+            from ...analysis.synthetic import synthetic_inputs
+
+            view = self._built()
+            movers = [view.operators[node.name] for node in view.graph.nodes if node.kind in ("reshape", "concat")]
+            wanted = {name for operator in movers for name in moving.steering(operator)}
+            try:
+                self._indices = run(self._program, synthetic_inputs(view.graph, 1, 0), wanted) if wanted else {}
+            except ModelkitError:
+                self._indices = {}
+        return self._indices
+
+    def _settle_forms(self) -> None:
+        """Write dense changes into the program for good. Raises ModelkitError for others."""
+        if self._grids or not all(isinstance(entry.form, Dense) and not entry.activation for entry in self._forms.values()):
+            raise ModelkitError(
+                f"{self.path} has weights or activations that are not dense.",
+                "Prune channels first, and then go on with the result.",
+            )
+        if self._forms:
+            self._built()
+            self._program, self._forms = lower(self._program, self._forms, {})[0], {}
+            self._changed()
 
     def quantize_edges(self, grids: Mapping[str, EdgeGrid]) -> None:
         edges = self.graph.edges
@@ -268,7 +322,7 @@ class TorchModel:
         return self._constants
 
     def _changed(self) -> None:
-        self._view = self._constants = self._lowered = None
+        self._view = self._constants = self._lowered = self._indices = None
 
     def _argument(self, node: str, role: str) -> fx.Node | None:
         from .program import arguments

@@ -65,6 +65,7 @@ _LAYERS: dict[Kind, str] = {
     "concat": "cat concat concatenate stack hstack vstack",
     "reshape": " ".join(_RESHAPES),
 }
+_PADS = ("pad", "constant_pad_nd")
 _MAX_POOLS = "max_pool1d max_pool2d max_pool3d adaptive_max_pool2d max_pool2d_with_indices".split()
 _AVERAGE_POOLS = "avg_pool1d avg_pool2d avg_pool3d _adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d".split()
 
@@ -73,6 +74,7 @@ def _table() -> dict[str, tuple[Kind, str | None]]:
     table: dict[str, tuple[Kind, str | None]] = {name: (kind, None) for kind, names in _LAYERS.items() for name in names.split()}
     functions: tuple[tuple[Kind, dict[str, str]], ...] = (
         ("norm", _NORMS),
+        ("reshape", dict.fromkeys(_PADS, "pad")),
         ("activation", _ACTIVATIONS),
         ("elementwise", _ELEMENTWISE),
         ("reduce", _REDUCTIONS),
@@ -126,9 +128,21 @@ def attributes_of(kind: Kind, node: fx.Node, values: dict[str, Any]) -> dict[str
         }  # fmt: skip
     if kind == "norm":
         axis = -len(values["normalized_shape"]) if isinstance(values.get("normalized_shape"), list | tuple) else 1
-        return {"epsilon": values.get("eps"), "axis": axis}
+        groups = values.get("num_groups", values.get("group"))
+        return {"epsilon": values.get("eps"), "axis": axis} | ({} if groups is None else {"groups": groups})
     if kind in ("softmax", "concat"):
         return {"axis": values.get("dim", 0)}
+    first = next(iter(values.values()), None)
+    rank = first.meta["val"].dim() if isinstance(first, fx.Node) and isinstance(first.meta.get("val"), torch.Tensor) else 0
+    if kind == "reduce":
+        axes = values.get("dim")
+        chosen = range(rank) if axes is None or axes == [] else [axes] if isinstance(axes, int) else axes
+        return {"axes": tuple(sorted(axis % max(rank, 1) for axis in chosen))}
+    if base_name(node) in _PADS and all(isinstance(n, int) for n in values["pad"]):
+        pads = [(0, 0)] * rank
+        for i in range(len(values["pad"]) // 2):  # from the last axis on
+            pads[rank - 1 - i] = (values["pad"][2 * i], values["pad"][2 * i + 1])
+        return {"pads": tuple(pads)}
     return {}
 
 

@@ -1,0 +1,52 @@
+"""Sides of residual sums that can be removed whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from modelkit.core.channels import Branch
+from modelkit.core.graph import Graph, Node
+
+
+def branches(graph: Graph) -> tuple[Branch, ...]:
+    """For every sum of two activations of one shape, each side that holds layers which lead nowhere else."""
+    return tuple(branch for node in graph.nodes for branch in _sides(graph, node))
+
+
+def _sides(graph: Graph, join: Node) -> Iterator[Branch]:
+    if join.kind != "elementwise" or join.function != "add" or len(set(join.inputs)) != 2 or join.parameters:
+        return
+    shapes = {graph.shape(edge) for edge in (*join.inputs, *join.outputs)}
+    if len(shapes) != 1 or None in shapes or not graph.edges[join.outputs[0]].is_float:
+        return
+    for edge in join.inputs:
+        nodes = _only_for(graph, edge, join)
+        layers = tuple(node.name for node in graph.nodes if node.name in nodes and node.is_layer)
+        if layers:
+            yield Branch(join.name, edge, _channel_axis(graph, edge), layers)
+
+
+def _only_for(graph: Graph, edge: str, join: Node) -> set[str]:
+    """The nodes of which nothing is read but what leads to `edge` and from there to `join`."""
+    found: set[str] = set()
+    waiting = [edge]
+    while waiting:
+        maker = graph.producer(waiting.pop())
+        if maker is None or maker.name in found:
+            continue
+        readers = {reader.name for out in maker.outputs for reader in graph.consumers(out)}
+        if readers <= found | {join.name} and not set(maker.outputs) & set(graph.outputs):
+            found.add(maker.name)
+            waiting.extend(maker.inputs)
+    return found
+
+
+def _channel_axis(graph: Graph, edge: str) -> int:
+    """Where the channels of an edge lie: the second axis behind a convolution, else the last."""
+    rank = len(graph.shape(edge) or ())
+    node = graph.producer(edge)
+    while node is not None and not node.is_layer:
+        if node.kind not in ("norm", "activation", "elementwise", "pool") or not node.inputs:
+            break
+        node = graph.producer(node.inputs[0])
+    return 1 if node is not None and node.kind == "conv" else rank - 1

@@ -1,0 +1,23 @@
+"""How much memory a model's activations take."""
+
+from __future__ import annotations
+
+from math import prod
+
+from modelkit.core.graph import Graph
+
+from .synthetic import fixed_batch
+
+
+def live_bytes(graph: Graph) -> int:
+    """The most bytes, for one sample, of values that are computed and still needed at one time, when nodes run in their order.
+    Values of unknown shape count as nothing."""
+    last = {edge: index for index, node in enumerate(graph.nodes) for edge in node.inputs}
+    sizes = {name: 4 * prod(edge.shape) for name, edge in graph.edges.items() if edge.shape is not None}
+    live = sum(sizes.get(spec.name, 0) for spec in graph.inputs)
+    peak = live
+    for index, node in enumerate(graph.nodes):
+        live += sum(sizes.get(edge, 0) for edge in node.outputs if edge in last)
+        peak = max(peak, live)
+        live -= sum(sizes.get(edge, 0) for edge in set(node.inputs) if last[edge] == index)
+    return peak // (fixed_batch(graph) or 1)

@@ -1,0 +1,235 @@
+"""`prune --pattern channel`, as a function: from an opened model to a published smaller one and the facts for its report."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+from .agreement import COLLAPSED, compare, comparison_sample, feeds_of
+from .analysis.channels import channel_groups
+from .analysis.macs import total_macs
+from .analysis.norms import fold_norms
+from .analysis.widths import check_reachable
+from .calibrate import calibration_batch
+from .compress import Result, Stage
+from .core.channels import ChannelGroup, Channels
+from .core.errors import AccuracyWarning, ModelkitError
+from .core.graph import Graph
+from .core.model import Feeds, Model
+from .core.pruning import Budget, ChannelPass, Cost, PruningTask
+from .core.selection import Selection
+from .publish import publish
+from .quantize import LayerRecord
+
+if TYPE_CHECKING:
+    from .data import Dataset
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What was asked for. `name` is the pass's ("prune.channel.magnitude")."""
+
+    name: str
+    chosen: ChannelPass
+    budget: Budget
+    round_to: int = 8
+    selection: Selection = field(default_factory=Selection)
+    seed: int = 0
+
+    def options(self) -> dict[str, Any]:
+        """As the report and the file's history keep them."""
+        own = asdict(self.chosen.options) if hasattr(self.chosen, "options") else {}
+        return {**own, "pattern": "channel", self.budget.measure: self.budget.value, "round_to": self.round_to}
+
+
+@dataclass(frozen=True)
+class PruningPlan:
+    """Settled before any work: the original with its batch norms folded, the task for the pass, and why layers keep all of their
+    channels."""
+
+    base: Model
+    task: PruningTask
+    skipped: dict[str, str]
+
+
+def plan_pruning(model: Model, wanted: Pruning, calibration: Dataset | None) -> PruningPlan:
+    """Every check that needs no work on tensors. Raises ModelkitError when nothing can be pruned, when the budget is out of reach,
+    or when the pass needs data and there is none."""
+    if wanted.chosen.needs_data and calibration is None:
+        raise ModelkitError(
+            f"{wanted.name} needs calibration data.", "Give some with --calib DATA, or use --algorithm magnitude."
+        )
+    names = [layer.name for layer in model.graph.layers()]
+    wanted.selection.check(names)
+    _check_dense(model)
+    base = model.copy()
+    fold_norms(base)
+    found = channel_groups(base)
+    skipped = {name: reason for name, reason in found.frozen.items() if name in names}
+    groups = []
+    for group in found:
+        reason = _reason_against(found.graph, group, wanted.selection)
+        if reason is None:
+            groups.append(group)
+        else:
+            skipped.update((slot.node, reason) for slot in group.writers if slot.node in names)
+    branches = tuple(b for b in found.branches if all(wanted.selection.reason(name) is None for name in b.layers))
+    if not groups:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:5])
+        raise ModelkitError(
+            f"No channels can be removed ({reasons or 'the model has no linear or convolution layer'}).",
+            "See `modelkit inspect` for its layers; widen --only / --ignore if you gave them.",
+        )
+    channels = dataclasses.replace(found, groups=tuple(groups), branches=branches)
+    cost = cost_of(wanted.budget, channels)
+    task = PruningTask(
+        base.copy(),
+        channels,
+        cost,
+        cost(channels.graph) * wanted.budget.kept,
+        wanted.budget,
+        wanted.round_to,
+        None if calibration is None else _batches(model, calibration),
+        wanted.seed,
+    )
+    check_reachable(task)
+    return PruningPlan(base, task, skipped)
+
+
+def prune(
+    model: Model,
+    wanted: Pruning,
+    plan: PruningPlan,
+    calibration: Dataset | None,
+    out: Path,
+    stage: Stage,
+    deliver: Callable[[Model], Model] | None = None,
+) -> Result:
+    """Carry out `plan`, write the result to `out`, and say what became of every layer. `deliver` turns the result into another
+    format before it is written."""
+    started = time.perf_counter()
+    with stage("pruning channels"):
+        result = wanted.chosen.prune(plan.task)
+    left = plan.task.cost(result.graph)
+    if left > plan.task.limit * (1 + 1e-9):
+        raise ModelkitError(
+            f"{wanted.name} left {left:g} where {wanted.budget} allows {plan.task.limit:g}.",
+            "Use another --algorithm, and report this with the model.",
+        )
+    sample = comparison_sample(model, calibration, wanted.seed)
+    records = layer_records(model, result, plan.skipped)
+    same = [record.name for record in records if record.skipped is None and _same_output(plan.base, result, record.name)]
+    found, errors, agreement = compare(plan.base, result, same, sample)
+    for record in records:
+        record.error = errors.get(record.name)
+    history = {"pass": wanted.name, "options": wanted.options(), "modelkit": __version__}
+    result.provenance.history = [*model.provenance.history, history]
+    if deliver is not None:
+        from .publish import outputs_of
+
+        with stage("converting"):
+            result = deliver(result)
+        found = outputs_of(result, sample)
+    with stage("writing and checking"):
+        published = publish(result, out, sample, found)
+    _warn(agreement, from_data=calibration is not None)
+    return Result(published, records, time.perf_counter() - started, agreement)
+
+
+def cost_of(budget: Budget, channels: Channels) -> Cost:
+    """What the budget counts, as a function of a graph. Raises ModelkitError where it can't be counted."""
+    if budget.measure == "params":
+        return _parameters
+    if budget.measure == "macs":
+        if total_macs(channels.graph) is None:
+            raise ModelkitError(
+                "The model's MACs can't be counted: some shapes are unknown.", "Give them with --input, or use --params."
+            )
+        return lambda graph: float(total_macs(graph) or 0)
+    if budget.measure == "sparsity":
+        writers = {(slot.node, slot.axis) for group in channels for slot in group.writers if slot.role == "weight"}
+
+        def count(graph: Graph) -> float:
+            kept = (node for node in graph.nodes if node.is_layer)
+            return float(
+                sum(node.parameters["weight"].shape[axis] for node in kept for name, axis in writers if name == node.name)
+            )
+
+        return count
+    raise ModelkitError("--speedup is not part of this version.", "Use --macs or --params.")
+
+
+def _parameters(graph: Graph) -> float:
+    """Weights that the nodes own, tied ones once."""
+    sizes = {p.stored or (node.name, role): p.size for node in graph.nodes for role, p in node.parameters.items()}
+    return float(sum(sizes.values()))
+
+
+def _check_dense(model: Model) -> None:
+    for node in model.graph.nodes:
+        for parameter in node.parameters.values():
+            if parameter.form != "dense":
+                raise ModelkitError(
+                    f"{node.name} is stored as {parameter.form}.", "Prune the dense model first, and quantise the result."
+                )
+
+
+def _reason_against(graph: Graph, group: ChannelGroup, selection: Selection) -> str | None:
+    """Why a group is left alone: one of its layers is to be ignored, or a layer that writes it was not named."""
+    for name in group.nodes:
+        if graph.by_name[name].is_layer and selection.reason(name) == "ignored by --ignore":
+            return (
+                "ignored by --ignore"
+                if any(slot.node == name for slot in group.writers)
+                else f"{name}, which reads it, is ignored"
+            )
+    reasons = [selection.reason(slot.node) for slot in group.writers if graph.by_name[slot.node].is_layer]
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def _batches(model: Model, calibration: Dataset) -> Callable[[], Iterable[Feeds]]:
+    return lambda: feeds_of(model, calibration, calibration_batch(model.graph))
+
+
+def layer_records(before: Model, after: Model, skipped: dict[str, str]) -> list[LayerRecord]:
+    """One record a layer of the original: its weight's new shape, or why neither its outputs nor its inputs got fewer."""
+    records = []
+    for layer in before.graph.layers():
+        old = sum(p.bytes for p in layer.parameters.values())
+        shape = layer.parameters["weight"].shape if "weight" in layer.parameters else ()
+        new = after.graph.by_name.get(layer.name)
+        if new is None:
+            records.append(LayerRecord(layer.name, layer.kind, shape, "removed", old, 0))
+            continue
+        sizes = {role: p.shape for role, p in new.parameters.items()}
+        same = all(sizes.get(role) == p.shape for role, p in layer.parameters.items())
+        form = "dense" if same else "dense " + "×".join(map(str, sizes.get("weight", ())))
+        reason = (skipped.get(layer.name) or "all of its channels were worth keeping") if same else None
+        records.append(
+            LayerRecord(layer.name, layer.kind, shape, form, old, sum(p.bytes for p in new.parameters.values()), skipped=reason)
+        )
+    return records
+
+
+def _same_output(before: Model, after: Model, name: str) -> bool:
+    edges = [model.graph.by_name[name].outputs[0] for model in (before, after) if name in model.graph.by_name]
+    return len(set(edges)) == 1 and len(edges) == 2 and before.graph.shape(edges[0]) == after.graph.shape(edges[0])
+
+
+def _warn(agreement: dict[str, float], from_data: bool) -> None:
+    error = agreement["relative_error"]
+    if error > COLLAPSED:
+        on = "the calibration data" if from_data else "made-up inputs"
+        warnings.warn(
+            AccuracyWarning(
+                f"The outputs moved by {error:.0%} of their size on {on}: the result is probably broken. Prune less, give calibration "
+                "data with --calib, recover it with `modelkit recover`, or leave layers out with --ignore."
+            ),
+            stacklevel=2,
+        )

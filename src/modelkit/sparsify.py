@@ -1,0 +1,239 @@
+"""`prune` for patterns without structure, as a function: from an opened model to a published file with zeros in its weights."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import __version__
+from .agreement import COLLAPSED, compare, comparison_sample, feeds_of
+from .analysis.memory import live_bytes
+from .analysis.products import input_key, inputs
+from .calibrate import calibration_batch
+from .compress import Result, Stage
+from .core.errors import AccuracyWarning, InputWarning, ModelkitError, SizeWarning, SpeedWarning
+from .core.forms import Array, Sparse, WeightForm
+from .core.graph import Node
+from .core.model import Feeds, Model
+from .core.passes import SparsityPass
+from .core.selection import Selection
+from .core.statistics import InputMoments
+from .describe import total_bytes
+from .publish import outputs_of, publish
+from .quantize import Plan, layer_records, weight_error
+
+if TYPE_CHECKING:
+    from .data import Dataset
+
+_LIVE_BYTES = 2 << 30  # of activations held during a walk
+_ROWS = 65536  # of a convolution's inputs, over all batches
+_FACTORING = 28  # bytes for each entry of a Hessian while it is inverted
+
+
+@dataclass(frozen=True)
+class Sparsification:
+    """What was asked for. `name` is the pass's ("prune.sparsegpt")."""
+
+    name: str
+    chosen: SparsityPass
+    selection: Selection = field(default_factory=Selection)
+    seed: int = 0
+
+    def options(self) -> dict[str, Any]:
+        """As the report and the file's history keep them."""
+        return asdict(self.chosen.options) if hasattr(self.chosen, "options") else {}
+
+
+def plan_sparsification(model: Model, wanted: Sparsification) -> Plan:
+    """Every check that needs no work on tensors: the layers that will change, and the others with the reason. Raises ModelkitError
+    when none can."""
+    layers = list(model.graph.layers())
+    wanted.selection.check([layer.name for layer in layers])
+    tables = Counter(layer.parameters["weight"].stored for layer in layers if layer.kind == "embedding" and layer.parameters)
+    plan = Plan()
+    for layer in layers:
+        reason = wanted.selection.reason(layer.name) or wanted.chosen.skip(layer)
+        if reason is None and layer.parameters["weight"].stored in tables:
+            reason = "its weight is a table as well"
+        if reason is None:
+            empty = Sparse(np.empty(0, bool), np.empty(0, np.float32))
+            reason = model.can_lower(layer.name, empty) or _too_big(layer, wanted)
+        if reason is None:
+            plan.weight_only.append(layer.name)
+        else:
+            plan.skipped[layer.name] = reason
+    if not plan.changed:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(plan.skipped.items())[:5])
+        raise ModelkitError(
+            f"No layer can be pruned ({reasons or 'the model has no linear or convolution layer'}).",
+            "See `modelkit inspect` for its layers; widen --only / --ignore if you gave them, or choose another --pattern.",
+        )
+    return plan
+
+
+def _too_big(layer: Node, wanted: Sparsification) -> str | None:
+    if wanted.chosen.needs != "gram":
+        return None
+    import psutil
+
+    weight = layer.parameters["weight"]
+    width = weight.size // max(weight.shape[0], 1)
+    needed = _FACTORING * width * width
+    return f"its Hessian takes {needed / 2**30:.0f} GiB of memory" if needed > psutil.virtual_memory().available else None
+
+
+def sparsify(
+    model: Model,
+    wanted: Sparsification,
+    plan: Plan,
+    calibration: Dataset | None,
+    out: Path,
+    stage: Stage,
+    deliver: Callable[[Model], Model] | None = None,
+) -> Result:
+    """Carry out `plan` on a copy of `model`, write it to `out`, and say what it did to every layer. `deliver` turns the result
+    into another format before it is written. Raises ModelkitError when the pass needs calibration data and there is none."""
+    started = time.perf_counter()
+    if calibration is None and wanted.chosen.needs != "nothing":
+        raise ModelkitError(
+            f"{wanted.name} needs calibration data.", "Give some with --calib DATA, or use --algorithm magnitude."
+        )
+    sample = comparison_sample(model, calibration, wanted.seed)
+    result = model.copy()
+    with stage("pruning weights"):
+        forms = _walked(result, wanted, plan, calibration) if calibration is not None else _data_free(result, wanted, plan)
+    found, errors, agreement = compare(model, result, plan.changed, sample)
+    if calibration is None:
+        errors = {name: weight_error(_weight(model, name), forms[name]) for name in plan.changed}
+    records = layer_records(model, result, plan, forms)
+    for record in records:
+        record.error = errors.get(record.name)
+    history = {"pass": wanted.name, "options": wanted.options(), "modelkit": __version__}
+    result.provenance.history = [*model.provenance.history, history]
+    if deliver is not None:
+        with stage("converting"):
+            result = deliver(result)
+        found = outputs_of(result, sample)
+    with stage("writing and checking"):
+        published = publish(result, out, sample, found)
+    _warn(model, published, wanted, agreement, from_data=calibration is not None)
+    return Result(published, records, time.perf_counter() - started, agreement)
+
+
+def _weight(model: Model, name: str) -> Array:
+    weight = model.parameter(name, "weight")
+    if weight is None:
+        raise ModelkitError(f"The weight of {name} can't be read.", "Report this with the model: its layer list said otherwise.")
+    if not np.isfinite(weight.astype(np.float32)).all():
+        raise ModelkitError(
+            f"The weight of {name} holds NaN or infinity.", "Repair the model, or leave the layer out with --ignore."
+        )
+    return weight
+
+
+def _data_free(model: Model, wanted: Sparsification, plan: Plan) -> dict[str, WeightForm]:
+    layers = [model.graph.by_name[name] for name in plan.changed]
+    forms: dict[str, WeightForm] = {}
+    for names in _tied(layers).values():
+        forms.update(_set(model, wanted, [layer for layer in layers if layer.name in names], None))
+    return forms
+
+
+def _walked(model: Model, wanted: Sparsification, plan: Plan, calibration: Dataset) -> dict[str, WeightForm]:
+    """Layer by layer, each with what the already pruned layers before it give on the calibration data."""
+    graph = model.graph
+    layers = [graph.by_name[name] for name in plan.changed]
+    if wanted.chosen.needs == "nothing":
+        return _data_free(model, wanted, plan)
+    tied = _tied(layers)
+    batches = list(_bounded(model, calibration))
+    edges = dict.fromkeys(layer.inputs[0] for layer in layers)
+    forms: dict[str, WeightForm] = {}
+    for edge, values in model.walk(batches, edges):
+        moments: dict[Hashable, InputMoments] = {}
+        for layer in (layer for layer in layers if layer.inputs[0] == edge and layer.name not in forms):
+            key = input_key(layer)
+            if key not in moments:
+                moments[key] = _moments(layer, values, wanted)
+            same = tied[layer.parameters["weight"].stored]
+            forms.update(_set(model, wanted, [other for other in layers if other.name in same], moments[key]))
+    return forms
+
+
+def _tied(layers: list[Node]) -> dict[tuple[str, ...], list[str]]:
+    """The layers by the tensors that their weight is stored in: those that share one are pruned once, where it is met first."""
+    tied: dict[tuple[str, ...], list[str]] = {}
+    for layer in layers:
+        tied.setdefault(layer.parameters["weight"].stored, []).append(layer.name)
+    return tied
+
+
+def _set(model: Model, wanted: Sparsification, layers: list[Node], moments: InputMoments | None) -> dict[str, WeightForm]:
+    """Prune the weight that these layers share."""
+    form = wanted.chosen.compress(layers[0], _weight(model, layers[0].name), moments)
+    for layer in layers:
+        model.set_parameter(layer.name, "weight", form)
+    return {layer.name: form for layer in layers}
+
+
+def _moments(layer: Node, values: list[Array], wanted: Sparsification) -> InputMoments:
+    moments = InputMoments(full=wanted.chosen.needs == "gram")
+    for value in values:
+        try:
+            moments.add(inputs(layer, value, -(-_ROWS // len(values))))
+        except ValueError:
+            raise ModelkitError(
+                f"The input of {layer.name} holds NaN or infinity on the calibration data.",
+                "Check the data's scaling (--scale, --mean, --std) and that the original model works on it.",
+            ) from None
+    return moments
+
+
+def _bounded(model: Model, calibration: Dataset) -> Iterator[Feeds]:
+    """Calibration batches, as many as a walk can hold the activations of."""
+    size = calibration_batch(model.graph)
+    most = max(_LIVE_BYTES // max(live_bytes(model.graph), 1), size)
+    used = 0
+    for batch in feeds_of(model, calibration, size):
+        if used + size > most:
+            warnings.warn(
+                InputWarning(f"The activations of more than {used} samples would not fit in memory; {used} are used."),
+                stacklevel=2,
+            )
+            return
+        yield batch
+        used += size
+    if not used:
+        raise ModelkitError("The calibration data holds no samples.", "Give at least one sample, better some hundred.")
+
+
+def _warn(before: Model, after: Model, wanted: Sparsification, agreement: dict[str, float], from_data: bool) -> None:
+    old, new = total_bytes(before.files()), total_bytes(after.files())
+    if new >= old:
+        warnings.warn(
+            SizeWarning(f"The result is not smaller: {new} bytes instead of {old}. Layers this small gain nothing."), stacklevel=2
+        )
+    error = agreement["relative_error"]
+    if error > COLLAPSED:
+        on = "the calibration data" if from_data else "made-up inputs"
+        warnings.warn(
+            AccuracyWarning(
+                f"The outputs moved by {error:.0%} of their size on {on}: the result is probably broken. "
+                "Prune less, give calibration data with --calib, recover it with `modelkit recover`, or leave layers out with --ignore."
+            ),
+            stacklevel=2,
+        )
+    slower = "torch unpacks its weights at every run, which makes it slower" if after.family == "torch" else "not faster"
+    warnings.warn(
+        SpeedWarning(
+            f"The file is smaller, {slower}: processors multiply zeros like other numbers. For speed, use --pattern channel."
+        ),
+        stacklevel=2,
+    )
