@@ -52,8 +52,8 @@ class Sparsification:
 
 
 def plan_sparsification(model: Model, wanted: Sparsification) -> Plan:
-    """Every check that needs no work on tensors: the layers that will change, and the others with the reason. Raises ModelkitError
-    when none can."""
+    """Every check that needs no work on tensors: the layers that will change, and the others with the reason. Raises
+    ModelkitError when none can."""
     layers = list(model.graph.layers())
     wanted.selection.check([layer.name for layer in layers])
     tables = Counter(layer.parameters["weight"].stored for layer in layers if layer.kind == "embedding" and layer.parameters)
@@ -226,7 +226,7 @@ def _warn(before: Model, after: Model, wanted: Sparsification, agreement: dict[s
         warnings.warn(
             AccuracyWarning(
                 f"The outputs moved by {error:.0%} of their size on {on}: the result is probably broken. "
-                "Prune less, give calibration data with --calib, recover it with `modelkit recover`, or leave layers out with --ignore."
+                "Prune less, give --calib DATA, leave layers out with --ignore, or recover it with `modelkit recover`."
             ),
             stacklevel=2,
         )

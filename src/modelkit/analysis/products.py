@@ -16,7 +16,8 @@ from modelkit.core.graph import Node, Shape
 
 
 def matrix(layer: Node, weight: Array) -> Array:
-    """The weight as (groups, outputs, inputs). A transposed convolution multiplies each input position with (kernel · out, in)."""
+    """The weight as (groups, outputs, inputs). A transposed convolution multiplies each input position with (kernel · out,
+    in)."""
     if layer.kind == "linear":
         return weight[None]
     groups = _groups(layer)

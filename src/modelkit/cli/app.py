@@ -14,6 +14,7 @@ from modelkit import __version__
 COMMANDS = {
     "quantize": "Store weights (and activations) in 8 bits or fewer.",
     "prune": "Remove channels, heads and branches, or set weights to zero.",
+    "recover": "Distil the original into the compressed model.",
     "bench": "Measure latency, memory, size and quality.",
     "inspect": "Show layers, shapes, parameters, MACs and bytes.",
     "convert": "Change the file format; outputs are checked equal.",

@@ -24,6 +24,10 @@ class Stage:
             self._timer.daemon = True
             self._timer.start()
 
+    @property
+    def total(self) -> int | None:
+        return self._total
+
     def advance(self, by: int = 1) -> None:
         with self._lock:
             self._done += by

@@ -81,9 +81,9 @@ class Node:
     `name` is unique and is the layer name users see. `op` is the format's own name for it. Parameters are by role:
     "weight" and "bias" for linear, conv and embedding; norms add "mean" and "variance". `skip` is a reason why a layer
     can't be changed (its weight is computed at run time, say).
-    Attributes by kind: conv: "groups", "stride", "dilation", "padding" (before and after each axis), "transposed"; norm: "epsilon",
-    "axis", and "groups" of a group norm; softmax and concat: "axis"; reduce: "axes"; a reshape of the function "pad": "pads",
-    (before, after) for each axis; attention whose inputs hold all heads side by side: "heads", "kv_heads".
+    Attributes by kind: conv: "groups", "stride", "dilation", "padding" (before and after each axis), "transposed"; norm:
+    "epsilon", "axis", and "groups" of a group norm; softmax and concat: "axis"; reduce: "axes"; a reshape of the function
+    "pad": "pads", (before, after) for each axis; attention whose inputs hold all heads side by side: "heads", "kv_heads".
     """
 
     name: str

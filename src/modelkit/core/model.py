@@ -110,9 +110,9 @@ class Model(Protocol):
         ...
 
     def walk(self, batches: Sequence[Feeds], edges: Iterable[str]) -> Iterator[tuple[str, list[Array]]]:
-        """Compute the model once, step by step, and stop at each of these edges in the order in which they come, with its value for
-        each batch. Weights that are set while it stops count from there on, so that layers see what the changed ones before them
-        give. Only values that are still needed are held: `analysis.memory` says how many bytes that takes."""
+        """Compute the model once, step by step, and stop at each of these edges in the order in which they come, with its value
+        for each batch. Weights that are set while it stops count from there on, so that layers see what the changed ones before
+        them give. Only values that are still needed are held: `analysis.memory` says how many bytes that takes."""
         ...
 
     def copy(self) -> Model:

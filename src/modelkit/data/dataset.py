@@ -47,7 +47,7 @@ class Dataset:
             raise ModelkitError(f"The batch size {batch_size} is not a positive number.", "Give at least 1.")
         for start in range(0, self.n, batch_size):
             stop = min(start + batch_size, self.n)
-            yield self._read(start, stop), None if self.labels is None else self.labels[start:stop]
+            yield self.take(np.arange(start, stop))
 
     def padded_batches(self, batch_size: int) -> Iterator[tuple[Feeds, Array | None, int]]:
         """As `batches`, for a model with a fixed batch: the last one is filled up by repeating its own samples. The third value
@@ -59,16 +59,17 @@ class Dataset:
                 feeds = {name: array[rows] for name, array in feeds.items()}
             yield feeds, labels, valid
 
-    def _read(self, start: int, stop: int) -> Feeds:
+    def take(self, samples: Array) -> tuple[Feeds, Array | None]:
+        """Inputs and labels of the samples with these numbers, in this order; a sample may come more than once."""
         columns = self._source.columns
+        rows, back = np.unique(self._rows[samples], return_inverse=True)  # columns read forwards
         if self._kept is None:
             costly = {c.column for c in self._conversions if columns[c.column].costly}
             size = sum(self.n * prod(columns[name].shape) * columns[name].dtype.itemsize for name in costly)
             self._kept = {name: columns[name].read(self._rows) for name in costly} if size <= CACHE_BYTES else {}
         raw = {
-            c.column: self._kept[c.column][start:stop]
-            if c.column in self._kept
-            else columns[c.column].read(self._rows[start:stop])
+            c.column: self._kept[c.column][samples] if c.column in self._kept else columns[c.column].read(rows)[back]
             for c in self._conversions
         }
-        return {c.input.name: c.apply(raw[c.column]) for c in self._conversions}
+        labels = None if self.labels is None else self.labels[samples]
+        return {c.input.name: c.apply(raw[c.column]) for c in self._conversions}, labels

@@ -171,6 +171,18 @@ class Comparison(Record):
     candidates: list[Candidate]
 
 
+class Recovery(Record):
+    """How a training went: mean distillation losses on the samples held out, before, behind each epoch, and of the weights kept,
+    which are those of `best_epoch` (0: the ones it began with)."""
+
+    loss_before: Number
+    loss_after: Number
+    best_epoch: Count
+    epochs: Count
+    held_out: list[Number]
+    training: list[Number]
+
+
 class Gate(Record):
     """`passed` null: the measurement could not decide it."""
 
@@ -196,7 +208,8 @@ class AvailablePass(Record):
 
 
 class Report(Record):
-    """`available` is there for `modelkit passes` only, `advice` for `modelkit doctor` only; null ones are not written."""
+    """`available` is there for `modelkit passes` only, `advice` for `modelkit doctor`, `recovery` for `modelkit recover`; null
+    ones are not written."""
 
     version: Literal["modelkit/report-1"] = Field(SCHEMA, validation_alias="schema", serialization_alias="schema")
     command: str
@@ -212,8 +225,9 @@ class Report(Record):
     gates: list[Gate]
     available: list[AvailablePass] | None = None
     advice: list[str] | None = None
+    recovery: Recovery | None = None
 
     def document(self) -> dict[str, Any]:
         """The report as plain values under the contract's names."""
-        absent = {name for name in ("available", "advice") if getattr(self, name) is None}
+        absent = {name for name in ("available", "advice", "recovery") if getattr(self, name) is None}
         return self.model_dump(mode="json", by_alias=True, exclude=absent)

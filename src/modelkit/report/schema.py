@@ -12,9 +12,9 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def report_schema() -> dict[str, Any]:
-    """Every key is required but the two that only one command each writes."""
+    """Every key is required but those that only one command each writes."""
     schema = Report.model_json_schema(by_alias=True, mode="serialization")
-    optional = {"available", "advice"}
+    optional = {"available", "advice", "recovery"}
     schema["required"] = [name for name in schema["required"] if name not in optional]
     return {"$schema": DIALECT, "$id": SCHEMA, **schema}
 

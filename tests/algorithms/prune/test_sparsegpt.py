@@ -17,8 +17,8 @@ def correlated(rows, columns, seed):
 
 
 def oracle(W, H, sparsity, block, damp):
-    """Columns from left to right; the inverse is that of the columns not yet done (eq. 3 and 4), and the mask of the next columns is
-    chosen when the first of them is reached, by w² / [H⁻¹]_jj (eq. 5)."""
+    """Columns from left to right; the inverse is that of the columns not yet done (eq. 3 and 4), and the mask of the next
+    columns is chosen when the first of them is reached, by w² / [H⁻¹]_jj (eq. 5)."""
     W, H = W.astype(np.float64).copy(), H.astype(np.float64)
     H = H + damp * np.diag(H).mean() * np.eye(len(H))
     inverses = [np.linalg.inv(H[j:, j:]) for j in range(len(H))]

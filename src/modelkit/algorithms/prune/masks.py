@@ -9,8 +9,9 @@ from modelkit.core.sparsity import Sparsity
 
 
 def largest(scores: Array, sparsity: Sparsity, per_row: bool = False) -> Array:
-    """A bool mask of the shape of `scores` (rows, columns). The share that is left out is met to within half a weight, of the whole
-    matrix or of each row; equal scores are ranked by their place. Raises ValueError when M does not divide the columns."""
+    """A bool mask of the shape of `scores` (rows, columns). The share that is left out is met to within half a weight, of the
+    whole matrix or of each row; equal scores are ranked by their place. Raises ValueError when M does not divide the
+    columns."""
     rows, columns = scores.shape
     if sparsity.kept is not None and sparsity.of is not None:
         if columns % sparsity.of:

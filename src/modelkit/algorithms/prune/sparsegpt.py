@@ -16,8 +16,8 @@ from .masks import largest
 def sparsegpt(W: Array, H: Array, sparsity: Sparsity, *, block: int = 128, damp: float = 0.01) -> tuple[Array, Array]:
     """The pruned `W` (out, in), float32, and its mask. `H` (in, in): the mean of x xᵀ over the inputs, up to a common factor.
 
-    block: columns that are masked together (N:M masks M at a time), and after which the error is carried to the rest. damp: what is
-    added to H's diagonal, as a share of its mean. Raises ValueError when M does not divide the inputs.
+    block: columns that are masked together (N:M masks M at a time), and after which the error is carried to the rest. damp:
+    what is added to H's diagonal, as a share of its mean. Raises ValueError when M does not divide the inputs.
     """
     if sparsity.of and W.shape[1] % sparsity.of:
         raise ValueError(f"{W.shape[1]} columns are not groups of {sparsity.of}")
@@ -46,8 +46,8 @@ def sparsegpt(W: Array, H: Array, sparsity: Sparsity, *, block: int = 128, damp:
 
 
 def inverse_cholesky(H: Array, damp: float) -> Array:
-    """The upper triangular U with Uᵀ U = (H + λI)⁻¹, float32. Found without an inverse: if H with its order reversed is L Lᵀ, then
-    U is L⁻¹ with its order reversed."""
+    """The upper triangular U with Uᵀ U = (H + λI)⁻¹, float32. Found without an inverse: if H with its order reversed is L Lᵀ,
+    then U is L⁻¹ with its order reversed."""
     H = H.astype(np.float64)
     diagonal = np.diagonal(H).copy()
     mean = float(diagonal.mean())

@@ -1,7 +1,8 @@
-"""Sparse weights as ONNX tensors and nodes: one bit a weight, the values that are kept, and operators that put them in their places.
+"""Sparse weights as ONNX tensors and nodes: one bit a weight, the values that are kept, and operators that put them in their
+places.
 
-ONNX Runtime computes these once, when it loads the model, so that the layer runs as fast as with a dense weight (measured in 1.32:
-4 million weights add 0.2 s to loading). NonZero and ScatterND would be shorter, but the runtime leaves NonZero in place.
+ONNX Runtime computes these once, when it loads the model, so that the layer runs as fast as with a dense weight (measured in
+1.32: 4 million weights add 0.2 s to loading). NonZero and ScatterND would be shorter, but the runtime leaves NonZero in place.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ _THROUGH_FLOAT32 = ("float16", "bfloat16")  # the runtime has no Where for these
 def unpacked(out: Emitter, base: str, form: Sparse) -> str:
     """The value of the weight, dense, in its own type and shape.
 
-    A kept weight is found at: how many are kept in the bytes of mask before its own, and before it in that byte. Both are counted by
-    matrix products with eight bits a row, the fast way to count in the runtime.
+    A kept weight is found at: how many are kept in the bytes of mask before its own, and before it in that byte. Both are
+    counted by matrix products with eight bits a row, the fast way to count in the runtime.
     """
     packed = np.packbits(form.mask.reshape(-1), bitorder="little").reshape(-1, 1)
     bits = out.step(

@@ -19,8 +19,8 @@ from .session import Session, return_memory
 def walk(
     program: Program, batches: Sequence[Feeds], stops: Sequence[str], written: Callable[[Program], Program]
 ) -> Iterator[tuple[str, list[Array]]]:
-    """Stop at each of the values named in `stops`, which come in the order of the program. `written` applies the changes made so far
-    to a part of the program."""
+    """Stop at each of the values named in `stops`, which come in the order of the program. `written` applies the changes made
+    so far to a part of the program."""
     held: list[dict[str, Array]] = [{name: batch[name] for name in program.inputs if name in batch} for batch in batches]
     known = set(program.inputs)
     for index, stop in enumerate(stops):

@@ -6,7 +6,8 @@ model is run or saved. So a layer can be changed again, and the same program can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import fx
 from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
 
 from ...core.channels import Cut
 from ...core.errors import ModelkitError
@@ -27,9 +29,10 @@ from .forms import Stored, StoredForms, to_array, to_tensor
 from .graph import View, view
 from .lowering import Records, lower
 from .opening import open_program
-from .program import Program
+from .program import Program, arguments
 from .shapes import Bindings, Shapes
 from .shrinking import shrink
+from .trainable import Trainable
 from .walking import walk
 
 if TYPE_CHECKING:
@@ -194,7 +197,7 @@ class TorchModel:
             movers = [view.operators[node.name] for node in view.graph.nodes if node.kind in ("reshape", "concat")]
             wanted = {name for operator in movers for name in moving.steering(operator)}
             try:
-                self._indices = run(self._program, synthetic_inputs(view.graph, 1, 0), wanted) if wanted else {}
+                self._indices = running.run(self._program, synthetic_inputs(view.graph, 1, 0), wanted) if wanted else {}
             except ModelkitError:
                 self._indices = {}
         return self._indices
@@ -287,6 +290,45 @@ class TorchModel:
             site: (entry.form, entry.activation) for site, at in self._built().sites.items() if (entry := self._forms.get(at))
         }
 
+    def trainable(self, masked: bool, edges: Collection[str] = (), device: str = "cpu") -> Trainable:
+        """The model as a module whose weights can be trained in their forms; `trained` takes them back. masked: whether zeros
+        stay zero in all weights, not only in sparse ones. edges: values of the graph that it gives besides the outputs."""
+        dense: dict[int, Dense] = {}
+        forms = {
+            site: replace(entry, form=dense.setdefault(id(entry.form), Dense(entry.form.decode())))
+            for site, entry in self._forms.items()
+        }
+        program, _ = lower(self._program, forms, self._placed_grids())
+        nodes = program.nodes()
+        sites = {site: str(program.target(arguments(nodes[site[0]])[site[1]])) for site in self._forms}
+        by_target = {target: self._forms[site].form for site, target in sites.items()}
+        trained = {
+            str(spec.target) for spec in program.inputs.values()
+            if spec.target in program.tensors and program.tensors[spec.target].is_floating_point()
+            and (spec.kind is InputKind.PARAMETER or spec.target in by_target)
+        } | self._weights_elsewhere(program)  # fmt: skip
+        return Trainable(program, by_target, sites, trained, masked, edges, device)
+
+    def _weights_elsewhere(self, program: Program) -> set[str]:
+        """Weights and biases that the file holds as buffers or constants."""
+        owned = [
+            source for node in self.graph.nodes for role in ("weight", "bias") if role in node.parameters
+            for source in node.parameters[role].stored
+        ]  # fmt: skip
+        return {name for name in owned if name in program.tensors and program.tensors[name].is_floating_point()}
+
+    def trained(self, trainable: Trainable) -> TorchModel:
+        """A copy with the weights that `trainable`, made from this model, has by now."""
+        result, weights = self.copy(), trainable.stored()
+        for site, target in trainable.sites.items():
+            result._forms[site] = replace(self._forms[site], form=weights[target])
+        for target in weights.keys() - set(trainable.sites.values()):
+            form = weights[target]
+            new = to_tensor(form.decode())
+            old = result._program.tensors[target]
+            result._program.tensors[target] = torch.nn.Parameter(new) if isinstance(old, torch.nn.Parameter) else new
+        return result
+
     def exported(self) -> ExportedProgram:
         """The model as it would be saved, in memory."""
         return self._written()[0].exported()
@@ -325,8 +367,6 @@ class TorchModel:
         self._view = self._constants = self._lowered = self._indices = None
 
     def _argument(self, node: str, role: str) -> fx.Node | None:
-        from .program import arguments
-
         name, argument = self._built().sites[node, role]
         value = arguments(self._program.nodes()[name]).get(argument)
         return value if isinstance(value, fx.Node) and self._known().holds(value) else None

@@ -123,9 +123,8 @@ def attributes_of(kind: Kind, node: fx.Node, values: dict[str, Any]) -> dict[str
         transposed = bool(values.get("transposed")) or base_name(node).startswith("conv_transpose")
         stride, dilation = (_per_axis(values.get(name) or 1, spatial) for name in ("stride", "dilation"))
         padding = _padding(node, values.get("padding") or 0, dilation, spatial)
-        return {
-            "groups": values.get("groups", 1), "stride": stride, "dilation": dilation, "padding": padding, "transposed": transposed,
-        }  # fmt: skip
+        found = {"stride": stride, "dilation": dilation, "padding": padding, "transposed": transposed}
+        return {"groups": values.get("groups", 1), **found}
     if kind == "norm":
         axis = -len(values["normalized_shape"]) if isinstance(values.get("normalized_shape"), list | tuple) else 1
         groups = values.get("num_groups", values.get("group"))

@@ -1,5 +1,5 @@
-"""Sparse weights as plain ATen operators: a buffer with one bit a weight, one with the values that are kept, and the operators that put
-them in their places where the layer reads its weight."""
+"""Sparse weights as plain ATen operators: a buffer with one bit a weight, one with the values that are kept, and the operators
+that put them in their places where the layer reads its weight."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def decode_sparse(program: Program, buffers: SparseBuffers) -> fx.Node:
 
 
 def read_sparse(record: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Sparse:
-    """The form that `SparseBuffers.record` described. Raises KeyError, TypeError, ValueError or AssertionError where it does not fit."""
+    """The form that `SparseBuffers.record` described. Raises KeyError, TypeError, ValueError or AssertionError where it does
+    not fit."""
     shape = tuple(int(n) for n in record["shape"])
     size = int(torch.Size(shape).numel())
     packed, values = to_array(tensors[record["mask"]]), to_array(tensors[record["values"]])

@@ -1,0 +1,1 @@
+"""Training a compressed model to give what the original gives."""
