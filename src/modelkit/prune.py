@@ -97,6 +97,7 @@ def plan_pruning(model: Model, wanted: Pruning, calibration: Dataset | None) -> 
         wanted.round_to,
         None if calibration is None else _batches(model, calibration),
         wanted.seed,
+        _fixed(channels, wanted.selection, names),
     )
     check_reachable(task)
     return PruningPlan(base, task, skipped)
@@ -191,6 +192,12 @@ def _reason_against(graph: Graph, group: ChannelGroup, selection: Selection) -> 
             )
     reasons = [selection.reason(slot.node) for slot in group.writers if graph.by_name[slot.node].is_layer]
     return next((reason for reason in reasons if reason is not None), None)
+
+
+def _fixed(channels: Channels, selection: Selection, names: Iterable[str]) -> frozenset[str]:
+    """Layers that were excluded, and are in no group that may be pruned."""
+    changed = {name for group in channels for name in group.nodes}
+    return frozenset(name for name in names if selection.reason(name) is not None and name not in changed)
 
 
 def _batches(model: Model, calibration: Dataset) -> Callable[[], Iterable[Feeds]]:

@@ -181,7 +181,7 @@ def _steps(
     from modelkit.prune import Pruning
 
     if algorithm == "auto":
-        algorithm = "magnitude"
+        algorithm = "obs" if data else "magnitude"
     name = algorithm if algorithm.startswith("prune.channel.") else f"prune.channel.{algorithm}"
     chosen: Any = passes.build(name, options)
     return Channels(Pruning(name, chosen, budget, round_to, selection, seed))

@@ -40,6 +40,7 @@ class PruningTask:
     model: a copy that the pass may change; batch norms are folded where they can be. channels: its groups and branches, without
     those that the user excluded. cost and limit: the result's `cost(model.graph)` must be at most `limit`.
     round_to: groups keep a multiple of this many units where they are larger. batches: calibration data, anew at each call.
+    fixed: layers whose weights must stay as they are.
     """
 
     model: Model
@@ -50,6 +51,7 @@ class PruningTask:
     round_to: int = 8
     batches: Callable[[], Iterable[Feeds]] | None = None
     seed: int = 0
+    fixed: frozenset[str] = frozenset()
     progress: Callable[[str], Any] = field(default=lambda name: None)
 
 
