@@ -27,15 +27,15 @@ def _sides(graph: Graph, join: Node) -> Iterator[Branch]:
 
 
 def _only_for(graph: Graph, edge: str, join: Node) -> set[str]:
-    """The nodes of which nothing is read but what leads to `edge` and from there to `join`."""
+    """The nodes that nothing is computed with but `edge`, and with that `join` alone."""
     found: set[str] = set()
     waiting = [edge]
     while waiting:
         maker = graph.producer(waiting.pop())
         if maker is None or maker.name in found:
             continue
-        readers = {reader.name for out in maker.outputs for reader in graph.consumers(out)}
-        if readers <= found | {join.name} and not set(maker.outputs) & set(graph.outputs):
+        readers = {reader.name for out in maker.outputs for reader in graph.consumers(out) if (out, reader) != (edge, join)}
+        if readers <= found and not set(maker.outputs) & set(graph.outputs):
             found.add(maker.name)
             waiting.extend(maker.inputs)
     return found

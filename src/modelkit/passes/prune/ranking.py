@@ -43,7 +43,7 @@ class Study:
     samples: int
     ridge: float
     rows: int
-    shares: tuple[float, ...] = (0.25, 0.5, 0.75)
+    shares: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
 
 
 @dataclass
@@ -150,8 +150,7 @@ def _ranking(
     group = pending.group
     order, errors = _order(model, pending)
     draft = Ranking(order, np.empty(0), branch)
-    tried = {min(allowed, key=lambda width: abs(width - share * group.size)) for share in study.shares}
-    tried = (tried | ({0} if 0 in allowed else set())) - {group.size}
+    tried = {min(allowed, key=lambda width: abs(width - share * group.size)) for share in study.shares} - {group.size}
     found = {}
     for kept in sorted(tried):
         mask = draft.mask(kept)
