@@ -59,8 +59,8 @@ class PruningPlan:
 
 
 def plan_pruning(model: Model, wanted: Pruning, calibration: Dataset | None) -> PruningPlan:
-    """Every check that needs no work on tensors. Raises ModelkitError when nothing can be pruned, when the budget is out of reach,
-    or when the pass needs data and there is none."""
+    """Every check that needs no work on tensors. Raises ModelkitError when nothing can be pruned, when the budget is out of
+    reach, or when the pass needs data and there is none."""
     if wanted.chosen.needs_data and calibration is None:
         raise ModelkitError(
             f"{wanted.name} needs calibration data.", "Give some with --calib DATA, or use --algorithm magnitude."
@@ -235,8 +235,8 @@ def _warn(agreement: dict[str, float], from_data: bool) -> None:
         on = "the calibration data" if from_data else "made-up inputs"
         warnings.warn(
             AccuracyWarning(
-                f"The outputs moved by {error:.0%} of their size on {on}: the result is probably broken. Prune less, give calibration "
-                "data with --calib, recover it with `modelkit recover`, or leave layers out with --ignore."
+                f"The outputs moved by {error:.0%} of their size on {on}: the result is probably broken. Prune less, give "
+                "calibration data with --calib, recover it with `modelkit recover`, or leave layers out with --ignore."
             ),
             stacklevel=2,
         )

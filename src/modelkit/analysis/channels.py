@@ -11,8 +11,9 @@ from modelkit.core.channels import ChannelGroup, Channels, Positions, Slot
 from modelkit.core.model import Model
 
 from .branches import branches
-from .follow import Follower
-from .labels import Labels, varying
+from .following.follower import Follower
+from .following.labels import Labels, varying
+from .following.rules import run
 
 _SINGLE = "its channels can only go together"
 
@@ -20,13 +21,13 @@ _SINGLE = "its channels can only go together"
 def channel_groups(model: Model) -> Channels:
     """The prunable structure of a model, as it is now.
 
-    Labels are followed through the graph until nothing more is joined; then every tensor whose channels form no whole slabs (heads
-    within a row of features) gets the coarser units that do, and that is followed too.
+    Labels are followed through the graph until nothing more is joined; then every tensor whose channels form no whole slabs
+    (heads within a row of features) gets the coarser units that do, and that is followed too.
     """
     follower = Follower(model)
     while True:
         version = follower.units.version
-        follower.run()
+        run(follower)
         if follower.units.version == version and not _whole_slabs(follower):
             break
     return _assembled(follower)
@@ -77,7 +78,7 @@ def _assembled(follower: Follower) -> Channels:
         if axes := varying(labels):
             edges[edge, axes[0]] = labels.reshape(-1)
     counts = {key: units.live(labels) for key, labels in follower.counts.items()}
-    parts = {slot: follower.slots[slot].role if slot in follower.slots else "follower" for slot in slots}
+    parts = {slot: follower.slots[slot].part if slot in follower.slots else "follower" for slot in slots}
     inexact = {int(label) for labels in follower.inexact for label in np.unique(units.live(labels))}
     groups = []
     names: dict[str, int] = {}
@@ -134,7 +135,7 @@ def _frozen(follower: Follower, slots: Mapping[Slot, Labels], singles: set[int])
     found = {}
     for slot, held in follower.slots.items():
         left = {int(label) for label in np.unique(slots[slot])} - singles - {0}
-        if slot.role == "weight" and held.role == "writer" and not left:
+        if slot.role == "weight" and held.part == "writer" and not left:
             found[slot.node] = follower.units.why(held.labels) or _SINGLE
     for node in follower.graph.layers():
         if not any(slot.node == node.name for slot in slots):

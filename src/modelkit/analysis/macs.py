@@ -6,6 +6,7 @@ element-wise work, norms, softmax, look-ups.
 
 from __future__ import annotations
 
+from itertools import permutations
 from math import prod
 
 from modelkit.core.graph import Graph, Node
@@ -29,6 +30,8 @@ def node_macs(graph: Graph, node: Node) -> int | None:
     if node.kind == "matmul":
         if "macs" in node.attributes:
             return int(node.attributes["macs"])
+        if "equation" in node.attributes:
+            return _einsum(str(node.attributes["equation"]), node, graph)
         left, out = graph.shape(node.inputs[0]), graph.shape(node.outputs[0])
         if left is None or out is None:
             return None
@@ -43,6 +46,22 @@ def node_macs(graph: Graph, node: Node) -> int | None:
         heads, shared = node.attributes.get("heads", 1), node.attributes.get("kv_heads", 1)
         return prod(query[:-1]) * key[-2] * (query[-1] + value[-1] * heads // shared)
     return 0
+
+
+def _einsum(equation: str, node: Node, graph: Graph) -> int | None:
+    """The product of the sizes of all letters. A constant may be any of the operands: the one that fits."""
+    terms = equation.replace(" ", "").split("->")[0].split(",")
+    shapes = [*(graph.shape(edge) for edge in node.inputs), *(parameter.shape for parameter in node.parameters.values())]
+    for order in permutations(shapes):
+        if len(order) != len(terms) or any(
+            shape is None or len(shape) != len(names) for names, shape in zip(terms, order, strict=True)
+        ):
+            continue
+        pairs = {pair for names, shape in zip(terms, order, strict=True) for pair in zip(names, shape or (), strict=True)}
+        sizes = dict(pairs)
+        if len(sizes) == len(pairs):  # each letter has one size
+            return prod(sizes.values())
+    return None
 
 
 def total_macs(graph: Graph) -> int | None:

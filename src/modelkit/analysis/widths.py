@@ -47,7 +47,7 @@ def unreachable(task: PruningTask, least: float) -> ModelkitError:
     finer = ", a smaller --round-to" if task.round_to > 1 else ""
     bound = "at most" if task.budget.measure in ("sparsity", "speedup") else "at least"
     return ModelkitError(
-        f"{task.budget} can't be reached: with the channels that can be removed, --{task.budget.measure} is {bound} {furthest:.3g}.",
+        f"{task.budget} can't be reached: with the channels that can go, --{task.budget.measure} is {bound} {furthest:.3g}.",
         f"Ask for less{finer}, or allow more layers.",
     )
 

@@ -1,4 +1,4 @@
-"""`modelkit prune`: read the options, hand over to `modelkit.prune` (channels) or `modelkit.sparsify` (zeros), show what came of it."""
+"""`modelkit prune`: read the options, hand over to `modelkit.prune` (channels) or `modelkit.sparsify` (zeros), show the result."""
 
 from __future__ import annotations
 

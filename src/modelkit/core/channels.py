@@ -112,8 +112,8 @@ def _cut(shape: Shape, axes: Mapping[int, Positions]) -> Shape:
 
 @dataclass(frozen=True)
 class Branch:
-    """A side of a residual sum that can be removed whole: `join` (an add) then reads a constant, the branch's mean for each channel
-    (which lie along `axis`), instead of `edge`: `Model.settle`. `layers` are no longer computed."""
+    """A side of a residual sum that can be removed whole: `join` (an add) then reads a constant, the branch's mean for each
+    channel (which lie along `axis`), instead of `edge`: `Model.settle`. `layers` are no longer computed."""
 
     join: str
     edge: str

@@ -66,9 +66,9 @@ def computed(node: onnx.NodeProto, inputs: list[Array | None]) -> Array | None:
     if node.op_type == "Reshape" and rest[0] is not None and not given.get("allowzero"):
         return first.reshape([int(n) or first.shape[axis] for axis, n in enumerate(rest[0].tolist())])
     if node.op_type == "Unsqueeze" and rest and rest[0] is not None:
-        return np.expand_dims(first, tuple(rest[0].tolist()))
+        return np.expand_dims(first, tuple(rest[0].reshape(-1).tolist()))
     if node.op_type == "Squeeze" and "axes" not in given:
-        return first.squeeze(tuple(rest[0].tolist()) if rest and rest[0] is not None else None)
+        return first.squeeze(tuple(rest[0].reshape(-1).tolist()) if rest and rest[0] is not None else None)
     if node.op_type in _DIRECT and rest[0] is not None:
         return _DIRECT[node.op_type](first, rest[0])
     if node.op_type == "DequantizeLinear" and rest[0] is not None:

@@ -98,9 +98,10 @@ class OnnxModel:
             return node
         parameters = dict(node.parameters)
         for role, form in changed.items():
-            name = f"{node.name}.{role}"
+            owner = next(site for site, other in self._changes.forms.items() if other is form)  # tied layers share the object
+            name, shape = ".".join(owner), tuple(form.shape)
             dtype = node.parameters["weight"].dtype
-            parameters[role] = Parameter(name, tuple(form.shape), dtype, form.nbytes, str(form), (name,))
+            parameters[role] = Parameter(name, shape, dtype, form.nbytes, str(form), (name,), tuple(range(len(shape))))
         return dataclasses.replace(node, parameters=parameters)
 
     def _reduced(self) -> tuple[Program, View]:

@@ -100,6 +100,8 @@ class _Builder:
             for role in ("weight", "bias"):
                 if role not in parameters and role in values:
                     self.sites[name, role] = (node.name, role)
+                    if (node.name, role) in self.forms:  # one that the operator did not have before
+                        parameters[role] = self.parameter(node.name, role, None)
         self.operators[name] = node
         attributes = attributes_of(kind, node, values) | ({"function": function} if function else {})
         return Node(
@@ -156,13 +158,14 @@ class _Builder:
         self.taken.add(name)
         return name
 
-    def parameter(self, name: str, argument: str, value: fx.Node) -> Parameter:
+    def parameter(self, name: str, argument: str, value: fx.Node | None) -> Parameter:
         stored = self.forms.get((name, argument))
         if stored:
             form = stored.form
             dtype = getattr(form, "dtype", None) or form.decode().dtype.name
             axes = tuple(range(len(form.shape)))
             return Parameter(stored.target, form.shape, dtype, form.nbytes, str(form), (stored.target,), axes)
+        assert value is not None
         meta = value.meta["val"]
         shape = self.shapes.concrete(meta) or ()
         sources = tuple(self.constants.sources(value))

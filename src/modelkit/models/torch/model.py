@@ -103,13 +103,11 @@ class TorchModel:
         return [self.path]
 
     def parameter(self, node: str, role: str) -> Array | None:
-        site = self._built().sites.get((node, role))
-        if site is None:
-            return None
-        entry = self._forms.get(site)
+        view = self._built()
+        entry = self._forms.get(view.sites.get((node, role), ("", "")))
         if entry is not None:
             return entry.form.decode()
-        found = self._argument(node, role)
+        found = view.sources.get((node, role))
         return None if found is None else to_array(self._known().value(found))
 
     @property

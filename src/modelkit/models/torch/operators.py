@@ -133,6 +133,8 @@ def attributes_of(kind: Kind, node: fx.Node, values: dict[str, Any]) -> dict[str
         return {"axis": values.get("dim", 0)}
     first = next(iter(values.values()), None)
     rank = first.meta["val"].dim() if isinstance(first, fx.Node) and isinstance(first.meta.get("val"), torch.Tensor) else 0
+    if base_name(node) == "einsum":
+        return {"equation": values["equation"]}
     if kind == "reduce":
         axes = values.get("dim")
         chosen = range(rank) if axes is None or axes == [] else [axes] if isinstance(axes, int) else axes

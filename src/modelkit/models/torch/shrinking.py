@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import fx
+from torch._dispatch.python import enable_python_dispatcher
 
 from ...core.channels import Cut, Positions
 from ...core.errors import ModelkitError
@@ -141,7 +142,7 @@ def find_shapes(program: Program, hidden: Mapping[str, tuple[int, int]]) -> None
             if kind_of(node)[0] == "recurrent":  # torch has no shape rule for it
                 node.meta["val"] = tuple(_with_units(program, value, hidden.get(node.name)) for value in node.meta["val"])
                 continue
-            with program.fake:
+            with torch.no_grad(), program.fake, enable_python_dispatcher():  # without the last, pads fix symbolic sizes
                 value = node.target(  # type: ignore[operator]
                     *fx.map_arg(node.args, lambda item: item.meta["val"]),
                     **fx.map_arg(node.kwargs, lambda item: item.meta["val"]),

@@ -9,8 +9,8 @@ from modelkit.core.graph import Graph, Node, Shape
 
 @dataclass(frozen=True)
 class Heads:
-    """`query` heads, of which several read each of the `shared` heads of key and value. packed: (batch, length, heads · dim), with
-    the numbers stated by the node; else (…, heads, length, dim)."""
+    """`query` heads, of which several read each of the `shared` heads of key and value. packed: (batch, length, heads · dim),
+    with the numbers stated by the node; else (…, heads, length, dim)."""
 
     query: int
     shared: int
