@@ -113,8 +113,8 @@ def recover(
     """Train a copy of `student`, in the forms that its weights have, to give what `teacher` gives on `data`.
 
     A part of the data is held out; the weights kept are those with the lowest loss there, so the result is not worse than the
-    start on it. checkpoint: where the state is saved every half minute, and found again. Raises ModelkitError for models that
-    don't fit.
+    start on it. checkpoint: where the state is saved every few seconds (half a minute at most), and found again. Raises
+    ModelkitError for models that don't fit.
     """
     from .distill.checkpoint import Checkpoint
     from .distill.training import train

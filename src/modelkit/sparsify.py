@@ -51,9 +51,13 @@ class Sparsification:
         return asdict(self.chosen.options) if hasattr(self.chosen, "options") else {}
 
 
-def plan_sparsification(model: Model, wanted: Sparsification) -> Plan:
+def plan_sparsification(model: Model, wanted: Sparsification, calibrated: bool = True) -> Plan:
     """Every check that needs no work on tensors: the layers that will change, and the others with the reason. Raises
     ModelkitError when none can."""
+    if not calibrated and wanted.chosen.needs != "nothing":
+        raise ModelkitError(
+            f"{wanted.name} needs calibration data.", "Give some with --calib DATA, or use --algorithm magnitude."
+        )
     layers = list(model.graph.layers())
     wanted.selection.check([layer.name for layer in layers])
     tables = Counter(layer.parameters["weight"].stored for layer in layers if layer.kind == "embedding" and layer.parameters)
@@ -99,12 +103,8 @@ def sparsify(
     deliver: Callable[[Model], Model] | None = None,
 ) -> Result:
     """Carry out `plan` on a copy of `model`, write it to `out`, and say what it did to every layer. `deliver` turns the result
-    into another format before it is written. Raises ModelkitError when the pass needs calibration data and there is none."""
+    into another format before it is written."""
     started = time.perf_counter()
-    if calibration is None and wanted.chosen.needs != "nothing":
-        raise ModelkitError(
-            f"{wanted.name} needs calibration data.", "Give some with --calib DATA, or use --algorithm magnitude."
-        )
     sample = comparison_sample(model, calibration, wanted.seed)
     result = model.copy()
     with stage("pruning weights"):
@@ -147,7 +147,8 @@ def _data_free(model: Model, wanted: Sparsification, plan: Plan) -> dict[str, We
 
 
 def _walked(model: Model, wanted: Sparsification, plan: Plan, calibration: Dataset) -> dict[str, WeightForm]:
-    """Layer by layer, each with what the already pruned layers before it give on the calibration data."""
+    """Layer by layer, with statistics of its inputs on the calibration data: those of the original model or, if the pass is
+    `sequential`, what the already pruned layers before it give."""
     graph = model.graph
     layers = [graph.by_name[name] for name in plan.changed]
     if wanted.chosen.needs == "nothing":
@@ -156,7 +157,8 @@ def _walked(model: Model, wanted: Sparsification, plan: Plan, calibration: Datas
     batches = list(_bounded(model, calibration))
     edges = dict.fromkeys(layer.inputs[0] for layer in layers)
     forms: dict[str, WeightForm] = {}
-    for edge, values in model.walk(batches, edges):
+    sequential = bool(getattr(getattr(wanted.chosen, "options", None), "sequential", False))
+    for edge, values in (model if sequential else model.copy()).walk(batches, edges):
         moments: dict[Hashable, InputMoments] = {}
         for layer in (layer for layer in layers if layer.inputs[0] == edge and layer.name not in forms):
             key = input_key(layer)

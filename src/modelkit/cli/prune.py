@@ -240,7 +240,7 @@ class Zeros:
     def plan(self, opened: Model, samples: Any) -> Plan:
         from modelkit.sparsify import plan_sparsification
 
-        return plan_sparsification(opened, self.wanted)
+        return plan_sparsification(opened, self.wanted, calibrated=samples is not None)
 
     def planned(self, opened: Model, plan: Plan) -> list[dict[str, Any]]:
         from modelkit.quantize import LayerRecord

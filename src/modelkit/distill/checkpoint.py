@@ -1,5 +1,5 @@
-"""What an interrupted training goes on from: written beside OUT every half minute, by a rename, so that a kill at any time
-leaves a whole one."""
+"""What an interrupted training goes on from: written beside OUT every few seconds, and every half minute at least, by a rename,
+so that a kill at any time leaves a whole one."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import torch
 
 from modelkit.core.errors import ModelkitError
 
-_EVERY = 30.0  # seconds
+_SHORTEST, _LONGEST = 2.0, 30.0  # seconds between two
+_COST = 0.05  # share of the time that saving may take, within these
 
 
 class Checkpoint:
     """`identity`: what must be the same for a later run to go on from it. `path` None: nothing is kept."""
 
-    def __init__(self, path: Path | None, identity: dict[str, Any], every: float = _EVERY) -> None:
+    def __init__(self, path: Path | None, identity: dict[str, Any]) -> None:
         self.path = path
         self._identity = identity
-        self._every = every
+        self._every = _SHORTEST
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
@@ -51,10 +52,12 @@ class Checkpoint:
     def save(self, state: dict[str, Any]) -> None:
         if self.path is None:
             return
+        started = time.monotonic()
         beside = self.path.with_name(self.path.name + ".part")
         torch.save({"identity": self._identity, "state": state}, beside)
         os.replace(beside, self.path)
         self._last = time.monotonic()
+        self._every = min(max((self._last - started) / _COST, _SHORTEST), _LONGEST)
 
     def remove(self) -> None:
         if self.path is not None:

@@ -107,19 +107,18 @@ def train(
         run.history.precision = choose(schedule.precision, device, _trial(module, objective, learning[:size], device))
         checkpoint.save(run.state())
     scaler = torch.amp.GradScaler(device.partition(":")[0], enabled=run.history.precision == "float16")
-    for epoch in range(run.step // per_epoch, schedule.epochs):
-        if epoch == len(run.history.held_out):
-            for rows in list(_batches(learning, size, fixed_batch, [schedule.seed, epoch]))[run.step - epoch * per_epoch :]:
-                for group in optimizer.param_groups:
-                    group["lr"] = schedule.lr * schedule.rate(run.step, steps)
-                loss = _step(module, objective, rows, optimizer, scaler, run.history.precision, device)
-                run.losses.append(loss)
-                run.step += 1
-                watch("step", {"loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]}, run.step)
-                if checkpoint.due():
-                    checkpoint.save(run.state())
+    while (epoch := len(run.history.held_out)) < schedule.epochs:
+        for rows in list(_batches(learning, size, fixed_batch, [schedule.seed, epoch]))[run.step - epoch * per_epoch :]:
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.lr * schedule.rate(run.step, steps)
+            loss = _step(module, objective, rows, optimizer, scaler, run.history.precision, device)
+            run.losses.append(loss)
+            run.step += 1
+            watch("step", {"loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]}, run.step)
+            if checkpoint.due():
+                checkpoint.save(run.state())
         run.finish_epoch(_mean_loss(objective, held, size, fixed_batch))
-        watch("epoch", {"held_out": run.history.held_out[-1], "training": run.history.training[-1]}, len(run.history.held_out))
+        watch("epoch", {"held_out": run.history.held_out[-1], "training": run.history.training[-1]}, epoch + 1)
         if checkpoint.due():
             checkpoint.save(run.state())
     run.take_best()
@@ -187,14 +186,14 @@ def _step(
     with autocast(precision, device):
         loss = objective(rows, True)
     if not torch.isfinite(loss):
-        return float(loss)
+        return float(loss.detach())
     scaler.scale(loss).backward()
     scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(module.parameters(), _CLIP)
     if torch.isfinite(norm) or scaler.is_enabled():  # the scaler leaves such steps out itself
         scaler.step(optimizer)
     scaler.update()
-    return float(loss)
+    return float(loss.detach())
 
 
 def _trial(module: nn.Module, objective: Objective, rows: Array, device: str) -> Callable[[str], torch.Tensor]:
@@ -203,7 +202,7 @@ def _trial(module: nn.Module, objective: Objective, rows: Array, device: str) ->
             loss = objective(rows, True)
         loss.backward()
         module.zero_grad(set_to_none=True)
-        return loss
+        return loss.detach()
 
     return step
 

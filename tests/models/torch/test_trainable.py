@@ -132,7 +132,9 @@ def test_activations_are_rounded_as_they_will_be(model):
     assert relative_difference(expected, gives(module, feeds, model)) < 1e-6
     learn(module, 1)
     weights = {name: weight for name, weight in module.named_parameters()}
-    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in weights.values()), "rounding stops no gradient"
+    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in weights.values()), (
+        "rounding stops no gradient"
+    )
     result = model.trained(module)
     assert set(result.grids) == set(model.grids)
     assert relative_difference(gives(module, feeds, model), outputs_of(result, feeds)) < 1e-6

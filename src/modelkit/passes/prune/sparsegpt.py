@@ -14,11 +14,11 @@ from modelkit.core.sparsity import Sparsity
 from modelkit.core.statistics import InputMoments, Needs
 
 from .layers import matrices, skip_reason, stored
-from .options import SparsityOptions
+from .options import CalibratedOptions
 
 
 @dataclass(frozen=True)
-class SparseGPTOptions(SparsityOptions):
+class SparseGPTOptions(CalibratedOptions):
     block: int = field(default=128, metadata={"bounds": (1, 1 << 16), "help": "columns that are masked together"})
     damp: float = field(
         default=0.01, metadata={"bounds": (0.0, 100.0), "help": "added to the Hessian's diagonal, times its mean"}

@@ -13,17 +13,17 @@ from modelkit.core.sparsity import Sparsity
 from modelkit.core.statistics import InputMoments, Needs
 
 from .layers import matrices, skip_reason, stored
-from .options import SparsityOptions
+from .options import CalibratedOptions
 
 
 class Wanda:
     """Of each output, the weights that add least to it on the calibration data go."""
 
     summary: ClassVar[str] = "the weights that add least to their output become zero; the others stay as they are"
-    Options: ClassVar[type] = SparsityOptions
+    Options: ClassVar[type] = CalibratedOptions
     needs: ClassVar[Needs] = "norms"
 
-    def __init__(self, options: SparsityOptions) -> None:
+    def __init__(self, options: CalibratedOptions) -> None:
         self.options = options
         self.sparsity = Sparsity.parse(options.sparsity, options.pattern)
 
