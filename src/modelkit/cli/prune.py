@@ -73,8 +73,11 @@ def command(
     ] = None,
     algorithm: Annotated[str, typer.Option("--algorithm", help="How it is chosen what goes; see `modelkit passes`.")] = "auto",
     round_to: Annotated[
-        int, typer.Option("--round-to", metavar="N", min=1, help="Widths are multiples of this: kernels work in such blocks.")
-    ] = 8,
+        int | None,
+        typer.Option(
+            "--round-to", metavar="N", min=1, help="Widths are multiples of this. Default: 8 for --speedup, as kernels work in blocks; else 1."
+        ),
+    ] = None,
     calib: Annotated[
         str | None, typer.Option("--calib", metavar="DATA", help="Calibration data: what the activations are, errors.")
     ] = None,
@@ -173,7 +176,7 @@ def _pattern(given: str | None, budget: Budget) -> str:
 
 
 def _steps(
-    pattern: str, budget: Budget, algorithm: str, options: dict[str, Any], round_to: int, selection: Any, data: bool, seed: int
+    pattern: str, budget: Budget, algorithm: str, options: dict[str, Any], round_to: int | None, selection: Any, data: bool, seed: int
 ) -> Any:
     if pattern != "channel":
         return Zeros(pattern, budget.value, algorithm, options, selection, data, seed)
@@ -184,6 +187,8 @@ def _steps(
         algorithm = "obs" if data else "magnitude"
     name = algorithm if algorithm.startswith("prune.channel.") else f"prune.channel.{algorithm}"
     chosen: Any = passes.build(name, options)
+    if round_to is None:
+        round_to = 8 if budget.measure == "speedup" else 1
     return Channels(Pruning(name, chosen, budget, round_to, selection, seed))
 
 

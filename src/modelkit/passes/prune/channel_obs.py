@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-import numpy as np
 
 from modelkit.algorithms.prune.allocation import Levels, allocate
 from modelkit.analysis.memory import live_bytes
