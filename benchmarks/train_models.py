@@ -87,7 +87,6 @@ def _crops(padded: Tensor, batch: Tensor, size: int) -> Tensor:
 
 
 def train_resnet18(data: Path, seconds: float) -> None:
-    from torch import Tensor
 
     from benchmarks import networks
     from sample_models import datasets, formats, training

@@ -9,8 +9,8 @@ from modelkit.core.graph import Graph, Node
 
 @dataclass(frozen=True)
 class FitPoint:
-    """edge: the value to restore. offset: what is added to the layer's output to give it, or None if it is that output. rectified:
-    whether nothing but rectifiers reads the value, so that only its positive part matters."""
+    """edge: the value to restore. offset: what is added to the layer's output to give it, or None if it is that output.
+    rectified: whether nothing but rectifiers reads the value, so that only its positive part matters."""
 
     edge: str
     offset: str | None

@@ -15,8 +15,8 @@ Places = tuple[slice, ...]
 
 
 def places(layer: Node, output: Shape, limit: int, random: np.random.Generator) -> Places:
-    """Which positions to take of an output of this shape, the batch first: about `limit` in all, evenly spread, their start drawn by
-    chance (borders are unlike the rest)."""
+    """Which positions to take of an output of this shape, the batch first: about `limit` in all, evenly spread, their start drawn
+    by chance (borders are unlike the rest)."""
     space = output[2:] if layer.kind == "conv" else output[1:-1]
     taken: list[slice] = []
     for axis, size in enumerate(space):

@@ -75,7 +75,10 @@ def command(
     round_to: Annotated[
         int | None,
         typer.Option(
-            "--round-to", metavar="N", min=1, help="Widths are multiples of this. Default: 8 for --speedup, as kernels work in blocks; else 1."
+            "--round-to",
+            metavar="N",
+            min=1,
+            help="Widths are multiples of this. Default: 8 for --speedup, as kernels work in blocks; else 1.",
         ),
     ] = None,
     calib: Annotated[
@@ -118,7 +121,7 @@ def command(
         pattern = _pattern(pattern, budget)
         gates = parse_drops(max_drop, data)
         selection = Selection(tuple(ignore or ()), tuple(only or ()))
-        steps = _steps(pattern, budget, algorithm, parse_pairs(option), round_to, selection, calib is not None, seed)
+        steps = _steps(pattern, budget, algorithm, parse_pairs(option), round_to, selection, calib is not None, seed, threads)
         path = model_path(model)
         with session.stage(f"opening {path.name}"):
             opened = open_model(path, trust=trust, arch=arch, bindings=parse_bindings(input), example=example_rows(calib))
@@ -176,7 +179,15 @@ def _pattern(given: str | None, budget: Budget) -> str:
 
 
 def _steps(
-    pattern: str, budget: Budget, algorithm: str, options: dict[str, Any], round_to: int | None, selection: Any, data: bool, seed: int
+    pattern: str,
+    budget: Budget,
+    algorithm: str,
+    options: dict[str, Any],
+    round_to: int | None,
+    selection: Any,
+    data: bool,
+    seed: int,
+    threads: int | None,
 ) -> Any:
     if pattern != "channel":
         return Zeros(pattern, budget.value, algorithm, options, selection, data, seed)
@@ -189,7 +200,7 @@ def _steps(
     chosen: Any = passes.build(name, options)
     if round_to is None:
         round_to = 8 if budget.measure == "speedup" else 1
-    return Channels(Pruning(name, chosen, budget, round_to, selection, seed))
+    return Channels(Pruning(name, chosen, budget, round_to, selection, seed, threads))
 
 
 class Channels:

@@ -1,8 +1,8 @@
 """How wide each group stays: the least harm that a budget allows.
 
-Minimises Σ effect over one level for each group while the cost is at most a limit, by a Lagrangian (Everett 1963; for pruning by
-measured cost: Kurtic et al. 2023, https://arxiv.org/abs/2302.04089): each group alone minimises effect + μ · cost, and μ is found by
-bisection. What a group's width saves depends on its neighbours', so costs are tabulated again around each solution.
+Minimises Σ effect over one level for each group while the cost is at most a limit, by a Lagrangian (Everett 1963; for pruning
+by measured cost: Kurtic et al. 2023, https://arxiv.org/abs/2302.04089): each group alone minimises effect + μ · cost, and μ is
+found by bisection. What a group's width saves depends on its neighbours', so costs are tabulated again around each solution.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _TABLES, _BISECTIONS = 3, 60
 
 
 def allocate(effects: Mapping[str, Array], cost: Callable[[Levels], float], limit: float) -> Levels | None:
-    """The level of each group. effects: by group, the harm done at each level, the last (nothing removed) 0. cost: of the whole, at
-    some levels. None when even the narrowest levels cost more than `limit`."""
+    """The level of each group. effects: by group, the harm done at each level, the last (nothing removed) 0. cost: of the whole,
+    at some levels. None when even the narrowest levels cost more than `limit`."""
     if cost(dict.fromkeys(effects, 0)) > limit:
         return None
     current = {name: len(values) - 1 for name, values in effects.items()}
@@ -40,9 +40,7 @@ def _total(effects: Mapping[str, Array], levels: Levels) -> float:
     return float(sum(effects[name][level] for name, level in levels.items()))
 
 
-def _relaxed(
-    effects: Mapping[str, Array], tables: Mapping[str, Array], cost: Callable[[Levels], float], limit: float
-) -> Levels:
+def _relaxed(effects: Mapping[str, Array], tables: Mapping[str, Array], cost: Callable[[Levels], float], limit: float) -> Levels:
     """The smallest μ whose solution meets the limit."""
 
     def pick(weight: float) -> Levels:
@@ -90,8 +88,8 @@ def _filled(
 def interpolated(errors: Array, measured: Mapping[int, float]) -> Array:
     """The effect of keeping 0 … n units, where it was measured for some numbers.
 
-    errors[k]: what the removal of k units does to the layers that read them. Between measured widths the effect is taken as a power
-    of that; beyond the last, as proportional to it.
+    errors[k]: what the removal of k units does to the layers that read them. Between measured widths the effect is taken as a
+    power of that; beyond the last, as proportional to it.
     """
     size = len(errors) - 1
     error = np.maximum(errors[::-1], 1e-30)  # by the number kept

@@ -1,7 +1,8 @@
 """Structured optimal brain surgery: which inputs of a layer can go, when the others make up for them as well as they can.
 
 For y = W x with second moments H = Σ x xᵀ, leaving out the inputs of a unit u and refitting all others by least squares adds
-e(u) = tr(W_u [(H⁻¹)_uu]⁻¹ W_uᵀ) to Σ ‖y − ŷ‖², and then W ← W − W_u [(H⁻¹)_uu]⁻¹ (H⁻¹)_u, H⁻¹ ← H⁻¹ − (H⁻¹)_·u [(H⁻¹)_uu]⁻¹ (H⁻¹)_u·.
+e(u) = tr(W_u [(H⁻¹)_uu]⁻¹ W_uᵀ) to Σ ‖y − ŷ‖², and then W ← W − W_u [(H⁻¹)_uu]⁻¹ (H⁻¹)_u·,
+H⁻¹ ← H⁻¹ − (H⁻¹)_·u [(H⁻¹)_uu]⁻¹ (H⁻¹)_u·.
 Hassibi, Stork 1992; by blocks: Kurtic et al. 2022 (https://arxiv.org/abs/2203.07259), eq. 4 to 6; ZipLM, Kurtic et al. 2023.
 """
 

@@ -3,8 +3,8 @@
 W, b minimise Σ ‖W x + b − y‖² + λ ‖W − W₀‖² over pairs of an input row x of the compressed model and an output row y of the
 original (He et al. 2017, https://arxiv.org/abs/1707.06168, eq. 2; the pull towards W₀ keeps few data from being overfitted).
 
-Where a rectifier follows, y < 0 is never seen, and only W x + b > 0 is wrong there. Replacing y ≤ 0 by min(W x + b, 0) and fitting
-again never raises the error that is bounded in this way (majorisation; the setting is that of Zhang et al. 2015,
+Where a rectifier follows, y < 0 is never seen, and only W x + b > 0 is wrong there. Replacing y ≤ 0 by min(W x + b, 0) and
+fitting again never raises the error that is bounded in this way (majorisation; the setting is that of Zhang et al. 2015,
 https://arxiv.org/abs/1505.06798, section 3.2).
 """
 
@@ -35,7 +35,8 @@ class Fit:
 
     def predict(self, W: Array, b: Array) -> Array:
         """The outputs (rows, outputs), float32."""
-        return self._X @ W.T.astype(np.float32) + (b + W @ self.mean).astype(np.float32)
+        predicted: Array = self._X @ W.T.astype(np.float32) + (b + W @ self.mean).astype(np.float32)
+        return predicted
 
     def rectified(self, Y: Array, W0: Array, offset: Array | float = 0.0, rounds: int = 3) -> tuple[Array, Array]:
         """Like `solve`, for what is seen of `offset` + W x + b beside Y through a rectifier."""
@@ -54,7 +55,7 @@ def constant(Y: Array, offset: Array | float, rounds: int) -> Array:
 
 
 def moments(X: Array) -> tuple[Array, Array, Array]:
-    """The mean (inputs,) of the rows, the rows about it, and the sum of their squares (inputs, inputs); float64, float32, float64."""
+    """The mean (inputs,) of the rows, the rows about it, and the sum of their squares (inputs, inputs); the rows are float32."""
     mean = X.mean(0, dtype=np.float64)
     centred = X - mean.astype(np.float32)
     return mean, centred, (centred.T @ centred).astype(np.float64)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+import numpy as np
 
 from modelkit.algorithms.prune.allocation import Levels, allocate
 from modelkit.analysis.memory import live_bytes
@@ -21,16 +22,19 @@ from .refit import Refit, refit
 
 _LIVE_BYTES = 1 << 30  # of activations that walks may hold
 _MOST_WIDTHS = 32
+_TRIALS = 6  # candidates that are measured whole
+_NEAR = 1.06  # a candidate this much faster than asked for is near enough
 
 
 @dataclass(frozen=True)
 class ChannelOBSOptions:
     ridge: float = field(
-        default=1e-3, metadata={"bounds": (0.0, 1e3), "help": "pull of refitted weights towards the old ones, to their inputs' mean square"}
+        default=1e-3,
+        metadata={"bounds": (0.0, 1e3), "help": "pull of refitted weights to the old ones"},
     )
     rows: int = field(default=16384, metadata={"bounds": (1, 1 << 24), "help": "output positions that each layer is fitted on"})
     rounds: int = field(default=3, metadata={"bounds": (0, 100), "help": "of fitting what the next rectifier lets through"})
-    measured: int = field(default=128, metadata={"bounds": (1, 1 << 20), "help": "samples that effects on the outputs are measured on"})
+    measured: int = field(default=128, metadata={"bounds": (1, 1 << 20), "help": "samples that effects are measured on"})
 
 
 class ChannelOBS:
@@ -39,6 +43,7 @@ class ChannelOBS:
     summary: ClassVar[str] = "removes the channels that the others can make up for, and refits the layers behind (structured OBS)"
     Options: ClassVar[type] = ChannelOBSOptions
     needs_data: ClassVar[bool] = True
+    removes_branches: ClassVar[bool] = True
 
     def __init__(self, options: ChannelOBSOptions) -> None:
         self.options = options
@@ -50,11 +55,31 @@ class ChannelOBS:
         allowed = {group.name: allowed_widths(widths(group, task.round_to), group.name in branches) for group in task.channels}
         study = Study(o.measured, o.ridge, o.rows)
         rankings = rank(task.model, task.channels, batches, allowed, study, task.seed)
+        kept = self._widths(task, rankings, allowed)
+        return self._carry_out(task, batches, rankings, kept)
+
+    def _widths(self, task: PruningTask, rankings: Mapping[str, Ranking], allowed: Mapping[str, list[int]]) -> dict[str, int]:
+        """How many units of each group are kept. Where speed is asked for, candidates are measured whole, and the limit of what is
+        predicted is moved until the measurement is met."""
         effects = {name: ranking.effects[allowed[name]] for name, ranking in rankings.items()}
-        levels = allocate(effects, lambda levels: _cost(task, rankings, allowed, levels), task.limit)
-        if levels is None:
-            raise unreachable(task, _cost(task, rankings, allowed, dict.fromkeys(effects, 0)))
-        return self._carry_out(task, batches, rankings, {name: allowed[name][level] for name, level in levels.items()})
+        limit, fastest, fast_enough = task.limit, (0.0, {}), (float("inf"), {})
+        for _ in range(_TRIALS if task.measure else 1):
+            levels = allocate(effects, lambda levels: _cost(task, rankings, allowed, levels), limit)
+            if levels is None:
+                break
+            kept = {name: allowed[name][level] for name, level in levels.items()}
+            if task.measure is None:
+                return kept
+            found, wanted = task.measure(_candidate(task, rankings, kept)), task.budget.value
+            fastest = max(fastest, (found, kept), key=lambda pair: pair[0])
+            if found >= wanted:
+                fast_enough = min(fast_enough, (found, kept), key=lambda pair: pair[0])
+            if wanted <= found <= _NEAR * wanted:
+                break
+            limit *= (found / wanted) ** 0.8
+        if fast_enough[1] or fastest[1]:
+            return fast_enough[1] or fastest[1]
+        raise unreachable(task, _cost(task, rankings, allowed, dict.fromkeys(effects, 0)))
 
     def _carry_out(
         self, task: PruningTask, batches: list[Feeds], rankings: Mapping[str, Ranking], kept: Mapping[str, int]
@@ -75,6 +100,18 @@ class ChannelOBS:
             rank_of = len(model.graph.shape(branch.edge) or ())
             model.settle(branch.join, branch.edge, bias.reshape([-1 if axis == branch.axis else 1 for axis in range(rank_of)]))
         return model
+
+
+def _candidate(task: PruningTask, rankings: Mapping[str, Ranking], kept: Mapping[str, int]) -> Model:
+    """A model of these widths, whatever it computes: enough to be timed."""
+    model = task.model.copy()
+    gone = [branch for name, count in kept.items() if count == 0 and (branch := rankings[name].branch) is not None]
+    model.shrink(task.channels.cut(_masks(task.channels, rankings, kept)))
+    for branch in gone:
+        shape = model.graph.shape(branch.edge) or ()
+        value = np.zeros([size if axis == branch.axis else 1 for axis, size in enumerate(shape)], np.float32)
+        model.settle(branch.join, branch.edge, value)
+    return model
 
 
 def calibration(task: PruningTask) -> list[Feeds]:

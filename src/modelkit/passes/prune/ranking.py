@@ -23,8 +23,8 @@ from modelkit.core.model import Feeds, Model
 
 @dataclass(frozen=True)
 class Ranking:
-    """order: units, the first to go first. effects: by the number of units kept, the relative squared error of the model's outputs.
-    branch: what can be removed whole when none are kept."""
+    """order: units, the first to go first. effects: by the number of units kept, the relative squared error of the model's
+    outputs. branch: what can be removed whole when none are kept."""
 
     order: NDArray[np.int64]
     effects: Array
@@ -68,11 +68,15 @@ class _Pending:
 def can_refit(graph: Graph, node: Node) -> bool:
     """Whether least squares can fit the layer: one dense, own, constant matrix."""
     weight = node.parameters.get("weight")
-    if node.kind not in ("linear", "conv") or node.skip or weight is None or weight.form != "dense" or "float" not in weight.dtype:
+    if (
+        node.kind not in ("linear", "conv")
+        or node.skip
+        or weight is None
+        or weight.form != "dense"
+        or "float" not in weight.dtype
+    ):
         return False
-    return (
-        not node.attributes.get("transposed") and int(node.attributes.get("groups", 1)) == 1 and not graph.is_shared(weight)
-    )
+    return not node.attributes.get("transposed") and int(node.attributes.get("groups", 1)) == 1 and not graph.is_shared(weight)
 
 
 def removable_branches(channels: Channels) -> dict[str, Branch]:
@@ -233,9 +237,7 @@ def _effect(
     return output_error(found, expected, outputs)
 
 
-def output_error(
-    found: Iterator[Mapping[str, Array]], expected: Sequence[Mapping[str, Array]], outputs: Sequence[str]
-) -> float:
+def output_error(found: Iterator[Mapping[str, Array]], expected: Sequence[Mapping[str, Array]], outputs: Sequence[str]) -> float:
     off: dict[str, float] = {}
     size: dict[str, float] = {}
     for values, wanted in zip(found, expected, strict=True):

@@ -1,4 +1,4 @@
-"""Every layer behind a change refitted, in order: to the original's output, from the inputs that the pruned model gives by then."""
+"""Every layer behind a change refitted, in order: to the original's output, from the inputs that the pruned model then gives."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from .ranking import can_refit, set_layer
 
 @dataclass(frozen=True)
 class Refit:
-    """ridge: the pull towards the weight as it was cut, as a share of the inputs' mean square. rows: at most about so many pairs for
-    each layer. rounds: of the fit to what a rectifier lets through."""
+    """ridge: the pull towards the weight as it was cut, as a share of the inputs' mean square. rows: at most about so many pairs
+    for each layer. rounds: of the fit to what a rectifier lets through."""
 
     ridge: float
     rows: int
@@ -36,8 +36,8 @@ def refit(
 ) -> None:  # fmt: skip
     """Both models are walked side by side; `model` is the original shrunk by `cut`.
 
-    fixed: layers to leave as they are. gone: layers of branches that will be removed, which need no fit; `constants`: the last layer
-    of each, whose bias alone is fitted."""
+    fixed: layers to leave as they are. gone: layers of branches that will be removed, which need no fit; `constants`: the last
+    layer of each, whose bias alone is fitted."""
     layers = [layer for layer in _behind(original.graph, cut) if layer.name in constants or not {layer.name} & {*fixed, *gone}]
     points = {layer.name: fit_point(original.graph, layer) for layer in layers}
     random = np.random.default_rng(wanted.seed)
