@@ -181,7 +181,7 @@ def cost_of(budget: Budget, channels: Channels) -> Cost:
 
 
 def _speed(base: Model, wanted: Pruning) -> tuple[Cost, Callable[[Model], float]]:
-    """Milliseconds that a graph is predicted to take for one sample, from those of its layers; and the measurement of the whole."""
+    """Milliseconds that a graph is predicted to take for one sample, from those of its layers; and how the whole is measured."""
     from .bench.cpu import usable_cores
     from .bench.layer_latency import LayerLatency
     from .bench.speedup import Speedup
@@ -205,8 +205,8 @@ def _check_speed(found: float, budget: Budget) -> None:
     if found < _CLOSE * budget.value:
         warnings.warn(
             SpeedWarning(
-                f"The result was measured {found:.2f} times as fast as the original, not {budget.value:g} times: what is left is not "
-                "spent in the layers that were pruned, or the machine was busy."
+                f"The result was measured {found:.2f} times as fast as the original, not {budget.value:g} times: the rest "
+                "is not spent in layers that can be pruned, or the machine was busy."
             ),
             stacklevel=2,
         )

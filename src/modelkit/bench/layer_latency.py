@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class LayerLatency:
         given = {name: node.attributes.get(name) for name in ("stride", "dilation", "padding")} if node.kind == "conv" else {}
         key = json.dumps([node.kind, shape, list(space), groups, list(given.values())])
         if key not in self._known:
-            same = node.kind == "linear" or (groups == 1 and source[2:] == target[2:] and set(given["stride"]) == {1})
+            same = node.kind == "linear" or (groups == 1 and source[2:] == target[2:] and set(node.attributes["stride"]) == {1})
             self._known[key] = self._timed(node.kind, tuple(shape), tuple(space), groups, given, same)
             self._new += 1
         return self._known[key]
@@ -93,7 +94,8 @@ def _blocked(width: int) -> int:
 
 
 def _values(shape: tuple[int, ...]) -> Array:
-    return np.random.default_rng(0).standard_normal(shape, np.float32) / np.float32(np.sqrt(max(np.prod(shape[1:]), 1)))
+    values: Array = np.random.default_rng(0).standard_normal(shape, np.float32) / np.float32(max(prod(shape[1:]), 1) ** 0.5)
+    return values
 
 
 def _read(file: Path) -> dict[str, float]:

@@ -40,8 +40,8 @@ class PruningTask:
     model: a copy that the pass may change; batch norms are folded where they can be. channels: its groups and branches, without
     those that the user excluded. cost and limit: the result's `cost(model.graph)` must be at most `limit`.
     round_to: groups keep a multiple of this many units where they are larger. batches: calibration data, anew at each call.
-    fixed: layers whose weights must stay as they are. measure: for a budget of speed, by how much a candidate (whatever its weights)
-    is faster than the original; `cost` only predicts it.
+    fixed: layers whose weights must stay as they are. measure: for a budget of speed, how many times as fast as the original a
+    candidate is (its weights don't matter); `cost` only predicts it.
     """
 
     model: Model
@@ -58,8 +58,8 @@ class PruningTask:
 
 
 class ChannelPass(Protocol):
-    """A plugin `prune.NAME` for `--pattern channel`. `needs_data`: it can't do without calibration data. `removes_branches`: it also
-    meets budgets that take the removal of whole branches."""
+    """A plugin `prune.channel.NAME`. `needs_data`: it can't do without calibration data. `removes_branches`: it also meets budgets
+    that take the removal of whole branches."""
 
     summary: ClassVar[str]
     Options: ClassVar[type]

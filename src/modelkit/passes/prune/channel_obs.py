@@ -59,10 +59,11 @@ class ChannelOBS:
         return self._carry_out(task, batches, rankings, kept)
 
     def _widths(self, task: PruningTask, rankings: Mapping[str, Ranking], allowed: Mapping[str, list[int]]) -> dict[str, int]:
-        """How many units of each group are kept. Where speed is asked for, candidates are measured whole, and the limit of what is
-        predicted is moved until the measurement is met."""
+        """How many units of each group are kept. Where speed is asked for, candidates are measured whole, and the limit of what
+        is predicted is moved until the measurement is met."""
         effects = {name: ranking.effects[allowed[name]] for name, ranking in rankings.items()}
-        limit, fastest, fast_enough = task.limit, (0.0, {}), (float("inf"), {})
+        none: dict[str, int] = {}
+        limit, fastest, fast_enough = task.limit, (0.0, none), (float("inf"), none)
         for _ in range(_TRIALS if task.measure else 1):
             levels = allocate(effects, lambda levels: _cost(task, rankings, allowed, levels), limit)
             if levels is None:
