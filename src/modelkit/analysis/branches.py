@@ -21,23 +21,19 @@ def _sides(graph: Graph, join: Node) -> Iterator[Branch]:
         return
     for edge in join.inputs:
         nodes = _only_for(graph, edge, join)
-        layers = tuple(node.name for node in graph.nodes if node.name in nodes and node.is_layer)
-        if layers:
-            yield Branch(join.name, edge, _channel_axis(graph, edge), layers)
+        layers = [node for node in graph.nodes if node.name in nodes and node.is_layer]
+        if any(layer.kind != "embedding" for layer in layers):
+            yield Branch(join.name, edge, _channel_axis(graph, edge), tuple(layer.name for layer in layers))
 
 
 def _only_for(graph: Graph, edge: str, join: Node) -> set[str]:
     """The nodes that nothing is computed with but `edge`, and with that `join` alone."""
     found: set[str] = set()
-    waiting = [edge]
-    while waiting:
-        maker = graph.producer(waiting.pop())
-        if maker is None or maker.name in found:
-            continue
-        readers = {reader.name for out in maker.outputs for reader in graph.consumers(out) if (out, reader) != (edge, join)}
-        if readers <= found and not set(maker.outputs) & set(graph.outputs):
-            found.add(maker.name)
-            waiting.extend(maker.inputs)
+    for node in reversed(graph.nodes):
+        readers = {(reader.name, out) for out in node.outputs for reader in graph.consumers(out)}
+        outside = {out for name, out in readers if name not in found and (name, out) != (join.name, edge)}
+        if readers and not outside and not set(node.outputs) & set(graph.outputs):
+            found.add(node.name)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from .following.follower import Follower
 from .following.labels import Labels, varying
 from .following.rules import run
 
+Place = TypeVar("Place", Slot, tuple[str, int], tuple[str, str])
 _SINGLE = "its channels can only go together"
 
 
@@ -80,31 +81,21 @@ def _assembled(follower: Follower) -> Channels:
     counts = {key: units.live(labels) for key, labels in follower.counts.items()}
     parts = {slot: follower.slots[slot].part if slot in follower.slots else "follower" for slot in slots}
     inexact = {int(label) for labels in follower.inexact for label in np.unique(units.live(labels))}
-    groups = []
+    groups: list[ChannelGroup] = []
     names: dict[str, int] = {}
-    singles: set[int] = set()
-    places: dict[Any, Labels] = {**slots, **edges}
-    for members in _by_signature(places):
-        if len(members) == 1:
-            singles.update(members)
-            continue
-        number = {label: index for index, label in enumerate(members)}
-        held = {part: _numbered({slot: slots[slot] for slot in slots if parts[slot] == part}, number)
-                for part in ("writer", "reader", "follower")}  # fmt: skip
-        name = next((slot.node for part in held.values() for slot in part), "")
+    found = _by_signature({**slots, **edges})
+    many = [members for members in found if len(members) > 1]
+    singles = {members[0] for members in found if len(members) == 1}
+    held = [{slot: slots[slot] for slot in slots if parts[slot] == part} for part in ("writer", "reader", "follower")]
+    writers, readers, followers = (_numbered(places, many) for places in held)
+    in_edges, in_counts = _numbered(edges, many), _numbered(counts, many)
+    for index, members in enumerate(many):
+        owned = (writers[index], readers[index], followers[index])
+        name = next((slot.node for part in owned for slot in part), "")
         names[name] = names.get(name, 0) + 1
-        groups.append(
-            ChannelGroup(
-                name if names[name] == 1 else f"{name}#{names[name]}",
-                len(members),
-                held["writer"],
-                held["reader"],
-                held["follower"],
-                _numbered(edges, number),
-                _numbered(counts, number),
-                inexact.isdisjoint(members),
-            )
-        )
+        name = name if names[name] == 1 else f"{name}#{names[name]}"
+        exact = inexact.isdisjoint(members)
+        groups.append(ChannelGroup(name, len(members), *owned, in_edges[index], in_counts[index], exact))
     return Channels(follower.graph, tuple(groups), branches(follower.graph), _frozen(follower, slots, singles))
 
 
@@ -121,12 +112,18 @@ def _by_signature(places: Mapping[Any, Labels]) -> list[list[int]]:
     return [sorted(members) for members in found.values()]
 
 
-def _numbered(places: Mapping[Any, Labels], number: Mapping[int, int]) -> dict[Any, Positions]:
-    found = {}
-    for key, labels in places.items():
-        positions = np.array([number.get(int(label), -1) for label in labels])
-        if (positions >= 0).any():
-            found[key] = positions
+def _numbered(places: Mapping[Place, Labels], groups: list[list[int]]) -> list[dict[Place, Positions]]:
+    """For each group, the places where it occurs, with the number of its unit (or −1) at each position."""
+    size = 1 + max((members[-1] for members in groups), default=0)
+    group_of, unit_of = np.full(size, -1), np.full(size, -1)
+    for index, members in enumerate(groups):
+        group_of[members], unit_of[members] = index, np.arange(len(members))
+    found: list[dict[Place, Positions]] = [{} for _ in groups]
+    for place, labels in places.items():
+        known = np.where(labels < size, labels, 0)
+        owner = group_of[known]
+        for index in np.unique(owner[owner >= 0]):
+            found[index][place] = np.where(owner == index, unit_of[known], -1)
     return found
 
 

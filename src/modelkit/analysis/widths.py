@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -44,10 +45,12 @@ def unreachable(task: PruningTask, least: float) -> ModelkitError:
         furthest = 1 - furthest
     elif task.budget.measure == "speedup":
         furthest = 1 / furthest
+    most = task.budget.measure in ("sparsity", "speedup")
+    furthest = (math.floor if most else math.ceil)(furthest * 1000) / 1000  # so that the number told can be asked for
     finer = ", a smaller --round-to" if task.round_to > 1 else ""
-    bound = "at most" if task.budget.measure in ("sparsity", "speedup") else "at least"
+    bound = "at most" if most else "at least"
     return ModelkitError(
-        f"{task.budget} can't be reached: with the channels that can go, --{task.budget.measure} is {bound} {furthest:.3g}.",
+        f"{task.budget} can't be reached: with the channels that can go, --{task.budget.measure} is {bound} {furthest:g}.",
         f"Ask for less{finer}, or allow more layers.",
     )
 

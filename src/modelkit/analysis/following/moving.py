@@ -73,7 +73,7 @@ def _beside(f: Follower, key: Hashable, known: Labels, shape: Shape, axis: int) 
 
 
 def _made(f: Follower, edge: str) -> list[str]:
-    """The edges from a tensor that is made on the spot, in a size that is stated, to `edge`, which alone comes from it; or none."""
+    """The edges from a tensor that is made on the spot in a stated size to `edge`, which alone comes from it; or none."""
     way = [edge]
     while f.graph.edges[edge].is_float and len(f.graph.consumers(edge)) == 1:
         maker = f.graph.producer(edge)

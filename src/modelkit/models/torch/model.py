@@ -184,7 +184,9 @@ class TorchModel:
     def move(self, node: str, labels: Mapping[str, Array]) -> dict[str, Array] | None:
         view, nodes = self._built(), self._program.nodes()
         given = {view.sources[node, name] if (node, name) in view.sources else nodes[name]: labels[name] for name in labels}
-        return moving.moved(view.operators[node], given, self._known(), self._shapes, self._integers())
+        operator, constants = view.operators[node], self._known()
+        needed = any(not constants.holds(nodes[name]) for name in moving.steering(operator))
+        return moving.moved(operator, given, constants, self._shapes, self._integers() if needed else {})
 
     def _integers(self) -> dict[str, Array]:
         """The indices that operators which move data read, for one made-up sample; none if the model does not run on it."""
