@@ -249,7 +249,9 @@ class OnnxModel:
         return session.observe(program, batches, wanted)
 
     def segment(self, given: Iterable[str], wanted: Iterable[str]) -> Callable[[Feeds], Mapping[str, Array]]:
-        return session.segment(self._written(), list(given), list(dict.fromkeys(wanted)))
+        return session.segment(
+            self._written(), {edge: self.graph.edges[edge].dtype for edge in given}, list(dict.fromkeys(wanted))
+        )
 
     def walk(self, batches: Sequence[Feeds], edges: Iterable[str]) -> Iterator[tuple[str, list[Array]]]:
         program, view = self._reduced()

@@ -76,18 +76,18 @@ def observe(
         return_memory()
 
 
-def segment(program: Program, given: Iterable[str], wanted: Sequence[str]) -> Callable[[Feeds], dict[str, Array]]:
-    """What computes `wanted` from the values of the edges `given`, and of model inputs where those lead to it in another way."""
-    ends = [edge for edge in wanted if edge not in set(given)]
-    nodes, read = leading_to(ends, program.nodes, set(given))
+def segment(program: Program, given: Mapping[str, str], wanted: Sequence[str]) -> Callable[[Feeds], dict[str, Array]]:
+    """`given`: edges, with their types. What computes `wanted` from the values of the edges `given`, and of model inputs where those lead to it in another way."""
+    ends = [edge for edge in wanted if edge not in given]
+    nodes, read = leading_to(ends, program.nodes, given)
     made = {name for node in nodes for name in node.output}
-    declared = {value.name: value for value in (*program.structure.graph.input, *program.structure.graph.value_info)}
+    declared = {value.name: value for value in program.structure.graph.input}
     fed = [edge for edge in (*given, *program.inputs) if edge in read and edge not in made]
     structure = onnx.ModelProto()
     structure.CopyFrom(program.structure)
     structure.graph.ClearField("value_info")  # a shape inferred for one batch size would be held against another
     structure.graph.ClearField("input")
-    structure.graph.input.extend(_input(edge, declared.get(edge)) for edge in dict.fromkeys(fed))
+    structure.graph.input.extend(declared.get(edge) or _value(edge, given[edge]) for edge in dict.fromkeys(fed))
     tensors = {name: tensor for name, tensor in program.tensors.items() if name in read}
     session = Session(Program(structure, tuple(nodes), tensors, program.opaque), ends) if ends else None
 
@@ -98,9 +98,9 @@ def segment(program: Program, given: Iterable[str], wanted: Sequence[str]) -> Ca
     return run
 
 
-def _input(edge: str, declared: onnx.ValueInfoProto | None) -> onnx.ValueInfoProto:
-    kind = declared.type.tensor_type.elem_type if declared is not None else onnx.TensorProto.FLOAT
-    return onnx.helper.make_tensor_value_info(edge, kind or onnx.TensorProto.FLOAT, None)
+def _value(edge: str, dtype: str) -> onnx.ValueInfoProto:
+    kind = onnx.TensorProto.BFLOAT16 if dtype == "bfloat16" else onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return onnx.helper.make_tensor_value_info(edge, kind, None)
 
 
 def return_memory() -> None:
