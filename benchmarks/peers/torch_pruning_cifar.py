@@ -1,7 +1,9 @@
-"""Torch-Pruning 1.6.1 on the benchmark's ResNet-56, as its documentation does it: `torch_pruning.py WEIGHTS DATA METHOD SPEEDUP... `.
+"""Torch-Pruning 1.6.1 on the benchmark's ResNet-56, as its documentation does it: arguments
+WEIGHTS DATA METHOD N...
 
-METHOD is group-l2 (no data) or taylor (the loss of 512 labelled images). Prints one JSON line a speed-up: the fewer MACs asked for,
-those reached, and the test accuracy; or the error. Global ranking, in steps until the MACs are reached; nothing is trained."""
+METHOD is group-l2 (no data) or taylor (the loss of 512 labelled images); N how many times fewer MACs. Global ranking, in steps
+until the MACs are reached; nothing is trained. Prints a JSON line each: the reduction reached and the accuracy, or the error.
+"""
 
 from __future__ import annotations
 
