@@ -15,11 +15,12 @@ from .agreement import COLLAPSED, compare, comparison_sample, feeds_of
 from .analysis.channels import channel_groups
 from .analysis.macs import total_macs
 from .analysis.norms import fold_norms
+from .analysis.synthetic import fixed_batch, synthetic_inputs
 from .analysis.widths import check_reachable
 from .calibrate import calibration_batch
 from .compress import Result, Stage
 from .core.channels import ChannelGroup, Channels
-from .core.errors import AccuracyWarning, ModelkitError
+from .core.errors import AccuracyWarning, ModelkitError, SpeedWarning
 from .core.graph import Graph
 from .core.model import Feeds, Model
 from .core.pruning import Budget, ChannelPass, Cost, PruningTask
@@ -29,6 +30,10 @@ from .quantize import LayerRecord
 
 if TYPE_CHECKING:
     from .data import Dataset
+
+
+_MOST_IN_LAYERS = 0.95  # of the model's time: alone, layers also pay for what neighbours share
+_CLOSE = 0.95  # of the speed-up asked for
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Pruning:
     round_to: int = 8
     selection: Selection = field(default_factory=Selection)
     seed: int = 0
+    threads: int | None = None
 
     def options(self) -> dict[str, Any]:
         """As the report and the file's history keep them."""
@@ -87,7 +93,11 @@ def plan_pruning(model: Model, wanted: Pruning, calibration: Dataset | None) -> 
             "See `modelkit inspect` for its layers; widen --only / --ignore if you gave them.",
         )
     channels = dataclasses.replace(found, groups=tuple(groups), branches=branches)
-    cost = cost_of(wanted.budget, channels)
+    measure = None
+    if wanted.budget.measure == "speedup":
+        cost, measure = _speed(base, wanted)
+    else:
+        cost = cost_of(wanted.budget, channels)
     task = PruningTask(
         base.copy(),
         channels,
@@ -97,8 +107,11 @@ def plan_pruning(model: Model, wanted: Pruning, calibration: Dataset | None) -> 
         wanted.round_to,
         None if calibration is None else _batches(model, calibration),
         wanted.seed,
+        _fixed(channels, wanted.selection, names),
+        measure,
     )
-    check_reachable(task)
+    if not wanted.chosen.removes_branches:
+        check_reachable(task)
     return PruningPlan(base, task, skipped)
 
 
@@ -117,7 +130,9 @@ def prune(
     with stage("pruning channels"):
         result = wanted.chosen.prune(plan.task)
     left = plan.task.cost(result.graph)
-    if left > plan.task.limit * (1 + 1e-9):
+    if plan.task.measure is not None:
+        _check_speed(plan.task.measure(result), wanted.budget)
+    elif left > plan.task.limit * (1 + 1e-9):
         raise ModelkitError(
             f"{wanted.name} left {left:g} where {wanted.budget} allows {plan.task.limit:g}.",
             "Use another --algorithm, and report this with the model.",
@@ -162,7 +177,39 @@ def cost_of(budget: Budget, channels: Channels) -> Cost:
             )
 
         return count
-    raise ModelkitError("--speedup is not part of this version.", "Use --macs or --params.")
+    raise ValueError(f"{budget} is measured, not counted")
+
+
+def _speed(base: Model, wanted: Pruning) -> tuple[Cost, Callable[[Model], float]]:
+    """Milliseconds that a graph is predicted to take for one sample, from those of its layers; and how the whole is measured."""
+    from .bench.cpu import usable_cores
+    from .bench.layer_latency import LayerLatency
+    from .bench.speedup import Speedup
+
+    threads = wanted.threads or usable_cores()
+    measure = Speedup(base, synthetic_inputs(base.graph, fixed_batch(base.graph) or 1, wanted.seed), threads)
+    layers = LayerLatency("onnxruntime" if base.family == "onnx" else "torch", threads)
+    whole, parts = measure.latency_ms(), layers(base.graph)
+    scale = min(1.0, _MOST_IN_LAYERS * whole / max(parts, 1e-9))
+    rest = whole - scale * parts
+
+    def cost(graph: Graph) -> float:
+        predicted = rest + scale * layers(graph)
+        layers.save()
+        return predicted
+
+    return cost, measure
+
+
+def _check_speed(found: float, budget: Budget) -> None:
+    if found < _CLOSE * budget.value:
+        warnings.warn(
+            SpeedWarning(
+                f"The result was measured {found:.2f} times as fast as the original, not {budget.value:g} times: the rest "
+                "is not spent in layers that can be pruned, or the machine was busy."
+            ),
+            stacklevel=2,
+        )
 
 
 def _parameters(graph: Graph) -> float:
@@ -191,6 +238,12 @@ def _reason_against(graph: Graph, group: ChannelGroup, selection: Selection) -> 
             )
     reasons = [selection.reason(slot.node) for slot in group.writers if graph.by_name[slot.node].is_layer]
     return next((reason for reason in reasons if reason is not None), None)
+
+
+def _fixed(channels: Channels, selection: Selection, names: Iterable[str]) -> frozenset[str]:
+    """Layers that were excluded, and are in no group that may be pruned."""
+    changed = {name for group in channels for name in group.nodes}
+    return frozenset(name for name in names if selection.reason(name) is not None and name not in changed)
 
 
 def _batches(model: Model, calibration: Dataset) -> Callable[[], Iterable[Feeds]]:

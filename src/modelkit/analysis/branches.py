@@ -27,7 +27,7 @@ def _sides(graph: Graph, join: Node) -> Iterator[Branch]:
 
 
 def _only_for(graph: Graph, edge: str, join: Node) -> set[str]:
-    """The nodes of which nothing is read but what leads to `edge` and from there to `join`."""
+    """The nodes that nothing is computed with but `edge`, and with that `join` alone."""
     found: set[str] = set()
     for node in reversed(graph.nodes):
         readers = {(reader.name, out) for out in node.outputs for reader in graph.consumers(out)}

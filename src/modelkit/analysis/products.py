@@ -46,12 +46,12 @@ def inputs(layer: Node, x: Array, limit: int) -> Array:
     groups = _groups(layer)
     if layer.attributes.get("transposed"):
         kernel: tuple[int, ...] = (1,) * (x.ndim - 2)
-        view = _patches(x, kernel, kernel, kernel)
+        view = patches(x, kernel, kernel, kernel)
     else:
         kernel = layer.parameters["weight"].shape[2:]
         padding = layer.attributes["padding"]
         padded = np.pad(x, ((0, 0), (0, 0), *padding)) if any(any(side) for side in padding) else x
-        view = _patches(padded, kernel, layer.attributes["stride"], layer.attributes["dilation"])
+        view = patches(padded, kernel, layer.attributes["stride"], layer.attributes["dilation"])
     space = view.ndim // 2 - 1
     for axis in range(2, 2 + space):
         surplus = view.shape[0] * prod(view.shape[2 : 2 + space]) / limit
@@ -78,7 +78,7 @@ def _groups(layer: Node) -> int:
     return int(layer.attributes.get("groups", 1))
 
 
-def _patches(x: Array, kernel: Shape, stride: Any, dilation: Any) -> Array:
+def patches(x: Array, kernel: Shape, stride: Any, dilation: Any) -> Array:
     """A view (n, channels, *positions, *kernel)."""
     space = len(kernel)
     span = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))

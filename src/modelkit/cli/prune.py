@@ -1,4 +1,4 @@
-"""`modelkit prune`: read the options, hand over to `modelkit.prune` (channels) or `modelkit.sparsify` (zeros), show what came."""
+"""`modelkit prune`: read the options, hand over to `modelkit.prune` (channels) or `modelkit.sparsify` (zeros), show it."""
 
 from __future__ import annotations
 
@@ -73,8 +73,14 @@ def command(
     ] = None,
     algorithm: Annotated[str, typer.Option("--algorithm", help="How it is chosen what goes; see `modelkit passes`.")] = "auto",
     round_to: Annotated[
-        int, typer.Option("--round-to", metavar="N", min=1, help="Widths are multiples of this: kernels work in such blocks.")
-    ] = 8,
+        int | None,
+        typer.Option(
+            "--round-to",
+            metavar="N",
+            min=1,
+            help="Widths are multiples of this. Default: 8 for --speedup, as kernels work in blocks; else 1.",
+        ),
+    ] = None,
     calib: Annotated[
         str | None, typer.Option("--calib", metavar="DATA", help="Calibration data: what the activations are, errors.")
     ] = None,
@@ -115,7 +121,7 @@ def command(
         pattern = _pattern(pattern, budget)
         gates = parse_drops(max_drop, data)
         selection = Selection(tuple(ignore or ()), tuple(only or ()))
-        steps = _steps(pattern, budget, algorithm, parse_pairs(option), round_to, selection, calib is not None, seed)
+        steps = _steps(pattern, budget, algorithm, parse_pairs(option), round_to, selection, calib is not None, seed, threads)
         path = model_path(model)
         with session.stage(f"opening {path.name}"):
             opened = open_model(path, trust=trust, arch=arch, bindings=parse_bindings(input), example=example_rows(calib))
@@ -173,7 +179,15 @@ def _pattern(given: str | None, budget: Budget) -> str:
 
 
 def _steps(
-    pattern: str, budget: Budget, algorithm: str, options: dict[str, Any], round_to: int, selection: Any, data: bool, seed: int
+    pattern: str,
+    budget: Budget,
+    algorithm: str,
+    options: dict[str, Any],
+    round_to: int | None,
+    selection: Any,
+    data: bool,
+    seed: int,
+    threads: int | None,
 ) -> Any:
     if pattern != "channel":
         return Zeros(pattern, budget.value, algorithm, options, selection, data, seed)
@@ -181,10 +195,12 @@ def _steps(
     from modelkit.prune import Pruning
 
     if algorithm == "auto":
-        algorithm = "obs" if data and "prune.channel.obs" in passes.installed() else "magnitude"
+        algorithm = "obs" if data else "magnitude"
     name = algorithm if algorithm.startswith("prune.channel.") else f"prune.channel.{algorithm}"
     chosen: Any = passes.build(name, options)
-    return Channels(Pruning(name, chosen, budget, round_to, selection, seed))
+    if round_to is None:
+        round_to = 8 if budget.measure == "speedup" else 1
+    return Channels(Pruning(name, chosen, budget, round_to, selection, seed, threads))
 
 
 class Channels:

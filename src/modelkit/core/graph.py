@@ -6,6 +6,7 @@ view. An adapter in `models/` builds it and knows how its nodes map back to the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -131,6 +132,11 @@ class Graph:
         return {node.name: node for node in self.nodes}
 
     @cached_property
+    def position(self) -> dict[str, int]:
+        """The place of each node in the order, by name."""
+        return {node.name: place for place, node in enumerate(self.nodes)}
+
+    @cached_property
     def _producers(self) -> dict[str, Node]:
         return {edge: node for node in self.nodes for edge in node.outputs}
 
@@ -141,6 +147,14 @@ class Graph:
             for edge in dict.fromkeys(node.inputs):
                 found.setdefault(edge, []).append(node)
         return {edge: tuple(nodes) for edge, nodes in found.items()}
+
+    @cached_property
+    def _owners(self) -> Counter[str]:
+        return Counter(name for node in self.nodes for p in node.parameters.values() for name in p.stored)
+
+    def is_shared(self, parameter: Parameter) -> bool:
+        """Whether other nodes (or roles) read the same stored tensor."""
+        return any(self._owners[name] > 1 for name in parameter.stored)
 
     def producer(self, edge: str) -> Node | None:
         """The node that computes `edge`; None for a model input."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -105,6 +105,12 @@ class Model(Protocol):
 
     def observe(self, batches: Iterable[Feeds], edges: Iterable[str]) -> Iterator[Mapping[str, Array]]:
         """Run the model batch by batch and give the values of these edges and of the outputs (by edge name) for each."""
+        ...
+
+    def segment(self, given: Iterable[str], wanted: Iterable[str]) -> Callable[[Feeds], Mapping[str, Array]]:
+        """What computes the edges `wanted` of the model as it is now from values of the edges `given`, which cut it: nothing
+        before them is run, except what gets from the model's inputs round the cut. Call it with the values of `given` and of the
+        model's inputs, the batch first."""
         ...
 
     def walk(self, batches: Sequence[Feeds], edges: Iterable[str]) -> Iterator[tuple[str, list[Array]]]:

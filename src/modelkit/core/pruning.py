@@ -40,6 +40,8 @@ class PruningTask:
     model: a copy that the pass may change; batch norms are folded where they can be. channels: its groups and branches, without
     those that the user excluded. cost and limit: the result's `cost(model.graph)` must be at most `limit`.
     round_to: groups keep a multiple of this many units where they are larger. batches: calibration data, anew at each call.
+    fixed: layers whose weights must stay as they are. measure: for a budget of speed, how many times as fast as the original a
+    candidate is (its weights don't matter); `cost` only predicts it.
     """
 
     model: Model
@@ -50,15 +52,19 @@ class PruningTask:
     round_to: int = 8
     batches: Callable[[], Iterable[Feeds]] | None = None
     seed: int = 0
+    fixed: frozenset[str] = frozenset()
+    measure: Callable[[Model], float] | None = None
     progress: Callable[[str], Any] = field(default=lambda name: None)
 
 
 class ChannelPass(Protocol):
-    """A plugin `prune.NAME` for `--pattern channel`. `needs_data`: it can't do without calibration data."""
+    """A plugin `prune.channel.NAME`. `needs_data`: it can't do without calibration data. `removes_branches`: it also meets budgets
+    that take the removal of whole branches."""
 
     summary: ClassVar[str]
     Options: ClassVar[type]
     needs_data: ClassVar[bool]
+    removes_branches: ClassVar[bool]
 
     def __init__(self, options: Any) -> None: ...
 

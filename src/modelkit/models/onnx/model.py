@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -247,6 +247,11 @@ class OnnxModel:
         program = self._written()
         wanted = list(dict.fromkeys((*edges, *program.outputs)))
         return session.observe(program, batches, wanted)
+
+    def segment(self, given: Iterable[str], wanted: Iterable[str]) -> Callable[[Feeds], Mapping[str, Array]]:
+        return session.segment(
+            self._written(), {edge: self.graph.edges[edge].dtype for edge in given}, list(dict.fromkeys(wanted))
+        )
 
     def walk(self, batches: Sequence[Feeds], edges: Iterable[str]) -> Iterator[tuple[str, list[Array]]]:
         program, view = self._reduced()

@@ -5,7 +5,7 @@ Nodes are never changed in place, so copies of a model share them; a changed pro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -108,11 +108,14 @@ def captured(graph: onnx.GraphProto) -> list[str]:
     return found + [value.name for value in graph.output if value.name not in own]
 
 
-def leading_to(outputs: Iterable[str], nodes: Sequence[onnx.NodeProto]) -> tuple[list[onnx.NodeProto], set[str]]:
-    """Those of the (sorted) nodes that `outputs` depend on, and the names of all values that are then read."""
+def leading_to(
+    outputs: Iterable[str], nodes: Sequence[onnx.NodeProto], known: Collection[str] = ()
+) -> tuple[list[onnx.NodeProto], set[str]]:
+    """Those of the (sorted) nodes that `outputs` depend on when the values `known` are at hand, and the names of all values that
+    are then read."""
     needed, kept = set(outputs), []
     for node in reversed(nodes):
-        if any(name in needed for name in node.output):
+        if any(name in needed and name not in known for name in node.output):
             kept.append(node)
             needed.update(reads(node))
     return kept[::-1], needed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -13,7 +13,7 @@ from modelkit.core.errors import ModelkitError
 from modelkit.core.forms import Array
 from modelkit.core.model import Feeds
 
-from .program import Program
+from .program import Program, leading_to
 from .tensors import Tensor, forget
 
 # Smaller tensors stay in the model's bytes: shape inference reads their values, and a view each would be a waste.
@@ -77,6 +77,33 @@ def observe(
     finally:
         del session
         return_memory()
+
+
+def segment(program: Program, given: Mapping[str, str], wanted: Sequence[str]) -> Callable[[Feeds], dict[str, Array]]:
+    """`given`: edges, with their types. What computes `wanted` from the values of the edges `given`, and of model inputs where those lead to it in another way."""
+    ends = [edge for edge in wanted if edge not in given]
+    nodes, read = leading_to(ends, program.nodes, given)
+    made = {name for node in nodes for name in node.output}
+    declared = {value.name: value for value in program.structure.graph.input}
+    fed = [edge for edge in (*given, *program.inputs) if edge in read and edge not in made]
+    structure = onnx.ModelProto()
+    structure.CopyFrom(program.structure)
+    structure.graph.ClearField("value_info")  # a shape inferred for one batch size would be held against another
+    structure.graph.ClearField("input")
+    structure.graph.input.extend(declared.get(edge) or _value(edge, given[edge]) for edge in dict.fromkeys(fed))
+    tensors = {name: tensor for name, tensor in program.tensors.items() if name in read}
+    session = Session(Program(structure, tuple(nodes), tensors, program.opaque), ends) if ends else None
+
+    def run(values: Feeds) -> dict[str, Array]:
+        found = session.run({edge: values[edge] for edge in fed}) if session else {}
+        return {edge: found[edge] if edge in found else values[edge] for edge in wanted}
+
+    return run
+
+
+def _value(edge: str, dtype: str) -> onnx.ValueInfoProto:
+    kind = onnx.TensorProto.BFLOAT16 if dtype == "bfloat16" else onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return onnx.helper.make_tensor_value_info(edge, kind, None)
 
 
 def return_memory() -> None:

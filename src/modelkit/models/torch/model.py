@@ -6,7 +6,7 @@ model is run or saved. So a layer can be changed again, and the same program can
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from ...core.errors import ModelkitError
 from ...core.forms import Array, Dense, DynamicGrid, Quantized, Sparse, WeightForm
 from ...core.graph import Graph, Node
 from ...core.model import EdgeGrid, Feeds, Provenance
-from . import moving, saving, stored
+from . import moving, running, saving, stored
 from .canonical import canonical
 from .constants import Constants
 from .forms import Stored, StoredForms, to_array, to_tensor
@@ -30,7 +30,6 @@ from .graph import View, view
 from .lowering import Records, lower
 from .opening import open_program
 from .program import Program, arguments
-from .running import run
 from .shapes import Bindings, Shapes
 from .shrinking import shrink
 from .trainable import Trainable
@@ -198,7 +197,7 @@ class TorchModel:
             movers = [view.operators[node.name] for node in view.graph.nodes if node.kind in ("reshape", "concat")]
             wanted = {name for operator in movers for name in moving.steering(operator)}
             try:
-                self._indices = run(self._program, synthetic_inputs(view.graph, 1, 0), wanted) if wanted else {}
+                self._indices = running.run(self._program, synthetic_inputs(view.graph, 1, 0), wanted) if wanted else {}
             except ModelkitError:
                 self._indices = {}
         return self._indices
@@ -230,13 +229,27 @@ class TorchModel:
         missing = [name for name in wanted if name not in self.graph.edges]
         if missing:
             raise ModelkitError(f"There is no edge {missing[0]} in the model.", "Ask for edges of its graph.")
-        lowered = self._written()[0]
-        names = dict(
-            zip((node.name for node in self._program.user_outputs()), (node.name for node in lowered.user_outputs()), strict=True)
-        )
+        lowered, names = self._written()[0], self._written_names()
         for batch in batches:
-            values = run(lowered, batch, {*wanted, *names.values()})
+            values = running.run(lowered, batch, {*wanted, *names.values()})
             yield {name: values[names.get(name, name)] for name in wanted}
+
+    def segment(self, given: Iterable[str], wanted: Iterable[str]) -> Callable[[Feeds], Mapping[str, Array]]:
+        lowered, edges = self._written()[0], self._written_names()
+        names = {edge: edges.get(edge, edge) for edge in wanted}
+        # Only values that are read as they are can be given: what an output is called when written is never read.
+        compute = running.segment(lowered, set(given), set(names.values()))
+
+        def run(feeds: Feeds) -> Mapping[str, Array]:
+            values = compute(feeds)
+            return {edge: values[name] for edge, name in names.items()}
+
+        return run
+
+    def _written_names(self) -> dict[str, str]:
+        """What the model's outputs are called in the program that is written."""
+        before, after = self._program.user_outputs(), self._written()[0].user_outputs()
+        return {old.name: new.name for old, new in zip(before, after, strict=True)}
 
     def walk(self, batches: Sequence[Feeds], edges: Iterable[str]) -> Iterator[tuple[str, list[Array]]]:
         before = dict(self._forms)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import itertools
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,36 +20,75 @@ from .program import Program
 
 def run(program: Program, feeds: Feeds, wanted: Collection[str]) -> dict[str, Array]:
     """The values of the fx nodes named in `wanted`, for one batch. Raises ModelkitError where the batch does not fit."""
-    with torch.no_grad():
+    with torch.no_grad(), _refusing_misfits():
         recorder = _Recorder(program, set(wanted))
-        try:
-            recorder.run(*inputs_of(program, feeds))
-        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
-            reason = str(error).split("\n")[0].rstrip(".")
-            raise ModelkitError(
-                f"The model does not run on this data: {reason}.", "Check the arrays' shapes and types against its inputs."
-            ) from error
+        recorder.run(*inputs_of(program, feeds))
     return recorder.found
+
+
+def segment(program: Program, given: Collection[str], wanted: Collection[str]) -> Callable[[Feeds], dict[str, Array]]:
+    """What computes the fx nodes `wanted` from values of the nodes `given`, and of model inputs that get round them."""
+    needed, kept = set(wanted), []
+    for node in reversed(program.graph.nodes):
+        if node.op != "output" and node.name in needed:
+            kept.append(node)
+            if node.name not in given:
+                needed.update(source.name for source in node.all_input_nodes)
+    kept.reverse()
+    last_reader = {source: node for node in kept if node.name not in given for source in node.all_input_nodes}
+    module = fx.GraphModule(program.source.graph_module, program.graph)
+
+    def compute(feeds: Feeds) -> dict[str, Array]:
+        interpreter = fx.Interpreter(module)
+        found: dict[str, Array] = {}
+        for node in kept:
+            if node.name in given:
+                value: Any = to_tensor(feeds[node.name])
+            elif node.op == "placeholder":
+                value = _input(program, node, feeds)
+            else:
+                value = interpreter.run_node(node)
+            interpreter.env[node] = value
+            if node.name in wanted:
+                found[node.name] = feeds[node.name] if node.name in given else to_array(value)
+            for source in node.all_input_nodes:
+                if last_reader.get(source) is node:
+                    interpreter.env.pop(source, None)
+        return found
+
+    def checked(feeds: Feeds) -> dict[str, Array]:
+        with torch.no_grad(), _refusing_misfits():
+            return compute(feeds)
+
+    return checked
+
+
+@contextmanager
+def _refusing_misfits() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise ModelkitError(
+            f"The model does not run on this data: {reason}.", "Check the arrays' shapes and types against its inputs."
+        ) from error
 
 
 def inputs_of(program: Program, feeds: Feeds) -> list[Any]:
     """What the program's placeholders stand for, in order. Raises ModelkitError for an input that the batch lacks."""
-    values: list[Any] = []
-    for node in program.graph.nodes:
-        if node.op != "placeholder":
-            break
-        spec = program.inputs[node.name]
-        if spec.kind is not InputKind.USER_INPUT:
-            values.append(program.value(node))
-        elif isinstance(spec.arg, ConstantArgument):
-            values.append(spec.arg.value)
-        elif node.name in feeds:
-            values.append(to_tensor(feeds[node.name]))
-        else:
-            raise ModelkitError(
-                f"The data has no array for the model's input {node.name}.", f"Name one of its arrays {node.name}."
-            )
-    return values
+    placeholders = itertools.takewhile(lambda node: node.op == "placeholder", program.graph.nodes)
+    return [_input(program, node, feeds) for node in placeholders]
+
+
+def _input(program: Program, node: fx.Node, feeds: Feeds) -> Any:
+    spec = program.inputs[node.name]
+    if spec.kind is not InputKind.USER_INPUT:
+        return program.value(node)
+    if isinstance(spec.arg, ConstantArgument):
+        return spec.arg.value
+    if node.name not in feeds:
+        raise ModelkitError(f"The data has no array for the model's input {node.name}.", f"Name one of its arrays {node.name}.")
+    return to_tensor(feeds[node.name])
 
 
 class _Recorder(fx.Interpreter):

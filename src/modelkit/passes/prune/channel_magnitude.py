@@ -24,6 +24,7 @@ class ChannelMagnitude:
     summary: ClassVar[str] = "removes the channels with the smallest weights; needs no data"
     Options: ClassVar[type] = ChannelMagnitudeOptions
     needs_data: ClassVar[bool] = False
+    removes_branches: ClassVar[bool] = False
 
     def __init__(self, options: ChannelMagnitudeOptions) -> None:
         self.options = options

@@ -1,0 +1,107 @@
+"""How wide each group stays: the least harm that a budget allows.
+
+Minimises Σ effect over one level for each group while the cost is at most a limit, by a Lagrangian (Everett 1963; for pruning
+by measured cost: Kurtic et al. 2023, https://arxiv.org/abs/2302.04089): each group alone minimises effect + μ · cost, and μ is
+found by bisection. What a group's width saves depends on its neighbours', so costs are tabulated again around each solution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from modelkit.core.forms import Array
+
+Levels = dict[str, int]  # group → index of its level, narrow to wide
+_TABLES, _BISECTIONS = 3, 60
+
+
+def allocate(effects: Mapping[str, Array], cost: Callable[[Levels], float], limit: float) -> Levels | None:
+    """The level of each group. effects: by group, the harm done at each level, the last (nothing removed) 0. cost: of the whole,
+    at some levels. None when even the narrowest levels cost more than `limit`."""
+    if cost(dict.fromkeys(effects, 0)) > limit:
+        return None
+    current = {name: len(values) - 1 for name, values in effects.items()}
+    found: Levels | None = None
+    for _ in range(_TABLES):
+        tables = {name: np.array([cost({**current, name: i}) for i in range(len(effects[name]))]) for name in effects}
+        solution = _relaxed(effects, tables, cost, limit)
+        solution = _filled(solution, effects, tables, cost, limit)
+        if found is None or _total(effects, solution) < _total(effects, found):
+            found = solution
+        if solution == current:
+            break
+        current = solution
+    return found
+
+
+def _total(effects: Mapping[str, Array], levels: Levels) -> float:
+    return float(sum(effects[name][level] for name, level in levels.items()))
+
+
+def _relaxed(effects: Mapping[str, Array], tables: Mapping[str, Array], cost: Callable[[Levels], float], limit: float) -> Levels:
+    """The smallest μ whose solution meets the limit."""
+
+    def pick(weight: float) -> Levels:
+        return {name: int(np.argmin(effects[name] + weight * tables[name])) for name in effects}
+
+    low, high = 1e-12, 1e12
+    scale = max(max((float(e.max()) for e in effects.values()), default=0.0), 1e-30) / max(limit, 1e-30)
+    best = dict.fromkeys(effects, 0)
+    for _ in range(_BISECTIONS):
+        middle = float(np.sqrt(low * high))
+        levels = pick(middle * scale)
+        if cost(levels) > limit:
+            low = middle
+        else:
+            high, best = middle, levels
+    return best
+
+
+def _filled(
+    levels: Levels,
+    effects: Mapping[str, Array],
+    tables: Mapping[str, Array],
+    cost: Callable[[Levels], float],
+    limit: float,
+) -> Levels:
+    """Spends what the relaxation left of the budget, where a step up helps most for its price."""
+    levels = dict(levels)
+    while True:
+        spare = limit - cost(levels)
+        steps = []
+        for name, level in levels.items():
+            for wider in range(level + 1, len(effects[name])):
+                gain = effects[name][level] - effects[name][wider]
+                price = tables[name][wider] - tables[name][level]
+                if gain > 0 and price <= spare:
+                    steps.append((gain / max(price, 1e-30), name, wider))
+        for _, name, wider in sorted(steps, reverse=True)[:8]:
+            if cost({**levels, name: wider}) <= limit:
+                levels[name] = wider
+                break
+        else:
+            return levels
+
+
+def interpolated(errors: Array, measured: Mapping[int, float]) -> Array:
+    """The effect of keeping 0 … n units, where it was measured for some numbers.
+
+    errors[k]: what the removal of k units does to the layers that read them. Between measured widths the effect is taken as a
+    power of that; beyond the last, as proportional to it.
+    """
+    size = len(errors) - 1
+    error = np.maximum(errors[::-1], 1e-30)  # by the number kept
+    known = {kept: max(value, 1e-12) for kept, value in measured.items() if kept < size}
+    effects = np.zeros(size + 1)
+    kept = np.array(sorted(known))
+    if len(kept) == 0:
+        effects[:size] = error[:size]
+        return effects
+    at, values = np.log(error[kept]), np.log([known[k] for k in kept])
+    at, values = at[::-1], np.maximum.accumulate(values[::-1])  # rising errors
+    between = np.exp(np.interp(np.log(error[:size]), at, values))
+    small = error[:size] < error[kept[-1]]
+    effects[:size] = np.where(small, np.exp(values[0]) * error[:size] / error[kept[-1]], between)
+    return np.maximum.accumulate(effects[::-1])[::-1]

@@ -1,0 +1,45 @@
+"""Where it shows what a layer computes: the value that a refit of the layer should restore."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelkit.core.graph import Graph, Node
+
+
+@dataclass(frozen=True)
+class FitPoint:
+    """edge: the value to restore. offset: what is added to the layer's output to give it, or None if it is that output.
+    rectified: whether nothing but rectifiers reads the value, so that only its positive part matters."""
+
+    edge: str
+    offset: str | None
+    rectified: bool
+
+
+def fit_point(graph: Graph, layer: Node) -> FitPoint:
+    """Behind a residual sum, if the layer is the last of its two sides to be computed: it then also makes up for what earlier
+    layers did to the other side."""
+    edge, offset = layer.outputs[0], None
+    readers = graph.consumers(edge)
+    if len(readers) == 1 and edge not in graph.outputs and _is_sum(graph, readers[0]):
+        other = next(name for name in readers[0].inputs if name != edge)
+        maker = graph.producer(other)
+        if maker is None or graph.position[maker.name] < graph.position[layer.name]:
+            edge, offset = readers[0].outputs[0], other
+    readers = graph.consumers(edge)
+    rectified = bool(readers) and edge not in graph.outputs and all(reader.function == "relu" for reader in readers)
+    return FitPoint(edge, offset, rectified)
+
+
+def _is_sum(graph: Graph, node: Node) -> bool:
+    if node.kind != "elementwise" or node.function != "add" or node.parameters or len(set(node.inputs)) != 2:
+        return False
+    shapes = {graph.shape(edge) for edge in (*node.inputs, *node.outputs)}
+    return len(shapes) == 1 and None not in shapes
+
+
+def live_edges(graph: Graph, place: int) -> list[str]:
+    """The values that are computed (or given) before the node at this place and read there or later: they cut the graph."""
+    made = [spec.name for spec in graph.inputs] + [edge for node in graph.nodes[:place] for edge in node.outputs]
+    return [edge for edge in made if any(graph.position[node.name] >= place for node in graph.consumers(edge))]

@@ -1,0 +1,57 @@
+"""How much faster a changed model is than its original, measured whole."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from modelkit.core.model import Feeds, Model
+from modelkit.runtimes.onnxruntime import OnnxRuntime
+from modelkit.runtimes.runtime import Runner
+
+_ROUNDS, _SECONDS = 7, 0.25
+
+
+class Speedup:
+    """Original latency / new latency on one sample, in the runtime of the model's family. Models take turns in rounds, one loaded
+    at a time, as two would fight for the cores; the median over rounds of the ratio of their fastest runs."""
+
+    def __init__(self, original: Model, feeds: Feeds, threads: int) -> None:
+        self._feeds, self._threads, self._family = feeds, threads, original.family
+        self._folder = tempfile.TemporaryDirectory()
+        self._original = self._saved(original, "original")
+
+    def latency_ms(self) -> float:
+        return min(self._fastest(self._original) for _ in range(3))
+
+    def __call__(self, model: Model) -> float:
+        candidate = self._saved(model, "candidate")
+        ratios = []
+        for turn in range(_ROUNDS):
+            first, second = (self._original, candidate) if turn % 2 == 0 else (candidate, self._original)
+            times = {path: self._fastest(path) for path in (first, second)}
+            ratios.append(times[self._original] / times[candidate])
+        return median(ratios)
+
+    def _saved(self, model: Model, name: str) -> Path:
+        path = Path(self._folder.name) / f"{name}{'.onnx' if self._family == 'onnx' else '.pt2'}"
+        model.save(path)
+        return path
+
+    def _fastest(self, path: Path) -> float:
+        runner: Runner
+        if self._family == "onnx":
+            runner = OnnxRuntime().load(path, "cpu", self._threads)
+        else:
+            from modelkit.runtimes.torch import Torch
+
+            runner = Torch().load(path, "cpu", self._threads)
+        runner.prepare(self._feeds)
+        runner.timed(2, time.perf_counter_ns)
+        samples: list[int] = []
+        end = time.perf_counter() + _SECONDS
+        while len(samples) < 5 or time.perf_counter() < end:
+            samples.append(runner.timed(1, time.perf_counter_ns))
+        return sorted(samples)[len(samples) // 10] / 1e6

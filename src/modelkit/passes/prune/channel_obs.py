@@ -1,0 +1,152 @@
+"""prune.channel.obs: second-order pruning of channels, heads and branches, with the layers behind them refitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+
+from modelkit.algorithms.prune.allocation import Levels, allocate
+from modelkit.analysis.memory import live_bytes
+from modelkit.analysis.widths import unreachable, widths
+from modelkit.core.channels import Channels, Mask
+from modelkit.core.errors import ModelkitError
+from modelkit.core.graph import Graph
+from modelkit.core.model import Feeds, Model
+from modelkit.core.pruning import PruningTask
+
+from .ranking import Ranking, Study, rank, removable_branches
+from .refit import Refit, refit
+
+_LIVE_BYTES = 1 << 30  # of activations that walks may hold
+_MOST_WIDTHS = 32
+_TRIALS = 6  # candidates that are measured whole
+_NEAR = 1.06  # a candidate this much faster than asked for is near enough
+
+
+@dataclass(frozen=True)
+class ChannelOBSOptions:
+    ridge: float = field(
+        default=1e-3,
+        metadata={"bounds": (0.0, 1e3), "help": "pull of refitted weights to the old ones"},
+    )
+    rows: int = field(default=16384, metadata={"bounds": (1, 1 << 24), "help": "output positions that each layer is fitted on"})
+    rounds: int = field(default=3, metadata={"bounds": (0, 100), "help": "of fitting what the next rectifier lets through"})
+    measured: int = field(default=128, metadata={"bounds": (1, 1 << 20), "help": "samples that effects are measured on"})
+
+
+class ChannelOBS:
+    """Widths by the measured effect on the model's outputs, units by structured OBS, layers refitted one after the other."""
+
+    summary: ClassVar[str] = "removes the channels that the others can make up for, and refits the layers behind (structured OBS)"
+    Options: ClassVar[type] = ChannelOBSOptions
+    needs_data: ClassVar[bool] = True
+    removes_branches: ClassVar[bool] = True
+
+    def __init__(self, options: ChannelOBSOptions) -> None:
+        self.options = options
+
+    def prune(self, task: PruningTask) -> Model:
+        o = self.options
+        batches = calibration(task)
+        branches = removable_branches(task.channels)
+        allowed = {group.name: allowed_widths(widths(group, task.round_to), group.name in branches) for group in task.channels}
+        study = Study(o.measured, o.ridge, o.rows)
+        rankings = rank(task.model, task.channels, batches, allowed, study, task.seed)
+        kept = self._widths(task, rankings, allowed)
+        return self._carry_out(task, batches, rankings, kept)
+
+    def _widths(self, task: PruningTask, rankings: Mapping[str, Ranking], allowed: Mapping[str, list[int]]) -> dict[str, int]:
+        """How many units of each group are kept. Where speed is asked for, candidates are measured whole, and the limit of what
+        is predicted is moved until the measurement is met."""
+        effects = {name: ranking.effects[allowed[name]] for name, ranking in rankings.items()}
+        none: dict[str, int] = {}
+        limit, fastest, fast_enough = task.limit, (0.0, none), (float("inf"), none)
+        for _ in range(_TRIALS if task.measure else 1):
+            levels = allocate(effects, lambda levels: _cost(task, rankings, allowed, levels), limit)
+            if levels is None:
+                break
+            kept = {name: allowed[name][level] for name, level in levels.items()}
+            if task.measure is None:
+                return kept
+            found, wanted = task.measure(_candidate(task, rankings, kept)), task.budget.value
+            fastest = max(fastest, (found, kept), key=lambda pair: pair[0])
+            if found >= wanted:
+                fast_enough = min(fast_enough, (found, kept), key=lambda pair: pair[0])
+            if wanted <= found <= _NEAR * wanted:
+                break
+            limit *= (found / wanted) ** 0.8
+        if fast_enough[1] or fastest[1]:
+            return fast_enough[1] or fastest[1]
+        raise unreachable(task, _cost(task, rankings, allowed, dict.fromkeys(effects, 0)))
+
+    def _carry_out(
+        self, task: PruningTask, batches: list[Feeds], rankings: Mapping[str, Ranking], kept: Mapping[str, int]
+    ) -> Model:
+        o, model = self.options, task.model
+        original = model.copy()
+        gone = [branch for name, count in kept.items() if count == 0 and (branch := rankings[name].branch) is not None]
+        cut = task.channels.cut(_masks(task.channels, rankings, kept))
+        model.shrink(cut)
+        last = {branch.edge: producer.name for branch in gone if (producer := original.graph.producer(branch.edge)) is not None}
+        refit(
+            original, model, cut, batches, Refit(o.ridge, o.rows, o.rounds, task.seed), task.fixed,
+            {name for branch in gone for name in branch.layers}, set(last.values()),
+        )  # fmt: skip
+        for branch in gone:
+            bias = model.parameter(last[branch.edge], "bias")
+            assert bias is not None
+            rank_of = len(model.graph.shape(branch.edge) or ())
+            model.settle(branch.join, branch.edge, bias.reshape([-1 if axis == branch.axis else 1 for axis in range(rank_of)]))
+        return model
+
+
+def _candidate(task: PruningTask, rankings: Mapping[str, Ranking], kept: Mapping[str, int]) -> Model:
+    """A model of these widths, whatever it computes: enough to be timed."""
+    model = task.model.copy()
+    gone = [branch for name, count in kept.items() if count == 0 and (branch := rankings[name].branch) is not None]
+    model.shrink(task.channels.cut(_masks(task.channels, rankings, kept)))
+    for branch in gone:
+        shape = model.graph.shape(branch.edge) or ()
+        value = np.zeros([size if axis == branch.axis else 1 for axis, size in enumerate(shape)], np.float32)
+        model.settle(branch.join, branch.edge, value)
+    return model
+
+
+def calibration(task: PruningTask) -> list[Feeds]:
+    """The batches, as many as two walks side by side can hold the activations of. Raises ModelkitError when there are none."""
+    assert task.batches is not None
+    most = _LIVE_BYTES // max(live_bytes(task.model.graph), 1)
+    batches: list[Feeds] = []
+    count = 0
+    for batch in task.batches():
+        batches.append(batch)
+        count += len(next(iter(batch.values())))
+        if count >= most:
+            break
+    if not batches:
+        raise ModelkitError("The calibration data holds no samples.", "Give at least one sample, better some hundred.")
+    return batches
+
+
+def allowed_widths(every: list[int], removable: bool) -> list[int]:
+    """At most so many of the widths, evenly spread, and 0 where the branch may go."""
+    step = -(-len(every) // _MOST_WIDTHS)
+    return [*([0] if removable else []), *every[::-1][::step][::-1]]
+
+
+def _masks(channels: Channels, rankings: Mapping[str, Ranking], kept: Mapping[str, int]) -> dict[str, Mask]:
+    return {group.name: rankings[group.name].mask(kept[group.name]) for group in channels if kept[group.name] < group.size}
+
+
+def _cost(task: PruningTask, rankings: Mapping[str, Ranking], allowed: Mapping[str, list[int]], levels: Levels) -> float:
+    kept = {name: allowed[name][level] for name, level in levels.items()}
+    graph = task.channels.cut(_masks(task.channels, rankings, kept)).resized(task.channels.graph)
+    gone = {layer for name, count in kept.items() if count == 0 and (branch := rankings[name].branch) for layer in branch.layers}
+    return task.cost(_without(graph, gone))
+
+
+def _without(graph: Graph, gone: set[str]) -> Graph:
+    return replace(graph, nodes=tuple(node for node in graph.nodes if node.name not in gone)) if gone else graph

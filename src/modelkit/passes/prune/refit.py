@@ -1,0 +1,116 @@
+"""Every layer behind a change refitted, in order: to the original's output, from the inputs that the pruned model then gives."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from modelkit.algorithms.prune.reconstruct import Fit, constant
+from modelkit.analysis.fit_points import FitPoint, fit_point
+from modelkit.analysis.products import matrix
+from modelkit.analysis.rows import input_rows, output_rows, places
+from modelkit.core.channels import Cut, Positions
+from modelkit.core.forms import Array
+from modelkit.core.graph import Graph, Node
+from modelkit.core.model import Feeds, Model
+
+from .ranking import can_refit, set_layer
+
+
+@dataclass(frozen=True)
+class Refit:
+    """ridge: the pull towards the weight as it was cut, as a share of the inputs' mean square. rows: at most about so many pairs
+    for each layer. rounds: of the fit to what a rectifier lets through."""
+
+    ridge: float
+    rows: int
+    rounds: int
+    seed: int = 0
+
+
+def refit(
+    original: Model, model: Model, cut: Cut, batches: Sequence[Feeds], wanted: Refit, fixed: Collection[str],
+    gone: Collection[str] = (), constants: Collection[str] = (),
+) -> None:  # fmt: skip
+    """Both models are walked side by side; `model` is the original shrunk by `cut`.
+
+    fixed: layers to leave as they are. gone: layers of branches that will be removed, which need no fit; `constants`: the last
+    layer of each, whose bias alone is fitted."""
+    layers = [layer for layer in _behind(original.graph, cut) if layer.name in constants or not {layer.name} & {*fixed, *gone}]
+    points = {layer.name: fit_point(original.graph, layer) for layer in layers}
+    random = np.random.default_rng(wanted.seed)
+    expected = _Values(original, batches, [[points[layer.name].edge] for layer in layers])
+    found = _Values(model, batches, [_needed(layer, points[layer.name]) for layer in layers])
+    for step, layer in enumerate(layers):
+        point = points[layer.name]
+        now = model.graph.by_name[layer.name]
+        y = expected.at(step)[point.edge]
+        values = found.at(step)
+        axis = 1 if layer.kind == "conv" else y[0].ndim - 1
+        X, Y, S = _pairs(
+            now, values[now.inputs[0]], y, values[point.offset] if point.offset else None,
+            cut.edges.get(point.edge, {}).get(axis), wanted.rows, random,
+        )  # fmt: skip
+        rounds = wanted.rounds if point.rectified else 0
+        weight = model.parameter(layer.name, "weight")
+        assert weight is not None
+        W = matrix(now, weight)[0].astype(np.float64)
+        if layer.name in constants:
+            set_layer(model, now, np.zeros_like(W), constant(Y, S, rounds))
+        else:
+            set_layer(model, now, *Fit(X, wanted.ridge).rectified(Y, W, S, rounds))
+
+
+def _behind(graph: Graph, cut: Cut) -> Iterator[Node]:
+    """The layers that can be refitted and whose inputs are not as they were."""
+    changed: set[str] = set()
+    touched = {name for name, _ in cut.parameters}
+    for node in graph.nodes:
+        if node.name in touched or not changed.isdisjoint(node.inputs):
+            changed.update(node.outputs)
+        inputs_cut = 1 in cut.parameters.get((node.name, "weight"), {})
+        if can_refit(graph, node) and (inputs_cut or not changed.isdisjoint(node.inputs[:1])):
+            yield node
+
+
+def _needed(layer: Node, point: FitPoint) -> list[str]:
+    return [layer.inputs[0], *([point.offset] if point.offset else [])]
+
+
+def _pairs(
+    layer: Node, x: list[Array], y: list[Array], offset: list[Array] | None, kept: Positions | None, rows: int,
+    random: np.random.Generator,
+) -> tuple[Array, Array, Array | float]:  # fmt: skip
+    """Rows of inputs, of wanted values (of the outputs that are left), and of what is added to the layer's output."""
+    inputs, wanted, added = [], [], []
+    for index, wide in enumerate(y):
+        where = places(layer, wide.shape, max(1, rows // len(y)), random)
+        target = output_rows(layer, wide, where)
+        inputs.append(input_rows(layer, x[index], where))
+        wanted.append(target if kept is None else target[:, kept])
+        if offset is not None:
+            added.append(output_rows(layer, offset[index], where))
+    X, Y = (np.concatenate(parts).astype(np.float32, copy=False) for parts in (inputs, wanted))
+    return X, Y, np.concatenate(added).astype(np.float32, copy=False) if added else 0.0
+
+
+class _Values:
+    """What a walk has seen, held from its stop to the last step that needs it."""
+
+    def __init__(self, model: Model, batches: Sequence[Feeds], steps: list[list[str]]) -> None:
+        self._walk = model.walk(batches, dict.fromkeys(edge for step in steps for edge in step))
+        self._steps = steps
+        self._last = {edge: place for place, step in enumerate(steps) for edge in step}
+        self._held: dict[str, list[Array]] = {}
+
+    def at(self, step: int) -> dict[str, list[Array]]:
+        """The values that a step needs; steps come in order."""
+        while any(edge not in self._held for edge in self._steps[step]):
+            edge, values = next(self._walk)
+            self._held[edge] = values
+        found = {edge: self._held[edge] for edge in self._steps[step]}
+        for edge in [edge for edge in self._held if self._last[edge] <= step]:
+            del self._held[edge]
+        return found

@@ -1,0 +1,60 @@
+"""Allocation against every combination of levels."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from modelkit.algorithms.prune.allocation import allocate, interpolated
+
+
+def _case(seed, groups=4, levels=5):
+    random = np.random.default_rng(seed)
+    effects = {str(i): np.sort(random.exponential(1, levels))[::-1].copy() for i in range(groups)}
+    for values in effects.values():
+        values[-1] = 0.0
+    price = random.uniform(1, 5, groups)
+
+    def cost(chosen):  # neighbours multiply: what a width saves depends on the next one
+        widths = np.array([chosen[str(i)] + 1 for i in range(groups)])
+        return float(price @ widths + (widths[:-1] * widths[1:]).sum())
+
+    return effects, cost
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("share", [0.4, 0.6, 0.8])
+def test_close_to_the_best_of_all_combinations(seed, share):
+    effects, cost = _case(seed)
+    limit = share * cost({name: len(values) - 1 for name, values in effects.items()})
+    found = allocate(effects, cost, limit)
+    assert found is not None
+    assert cost(found) <= limit
+
+    def total(levels):
+        return sum(effects[name][level] for name, level in zip(effects, levels, strict=True))
+
+    every = [levels for levels in itertools.product(range(5), repeat=4)]
+    feasible = [total(levels) for levels in every if cost(dict(zip(effects, levels, strict=True))) <= limit]
+    assert total(found.values()) <= min(feasible) + 0.25 * (max(feasible) - min(feasible))
+
+
+def test_a_step_of_no_price_is_taken():
+    effects = {"a": np.array([3.0, 2.0, 1.0, 0.0])}
+    assert allocate(effects, lambda levels: [1, 2, 2, 3][levels["a"]], 2) == {"a": 2}
+
+
+def test_nothing_when_the_limit_is_out_of_reach():
+    effects, cost = _case(0)
+    assert allocate(effects, cost, cost(dict.fromkeys(effects, 0)) - 1) is None
+
+
+def test_effects_between_measured_widths_follow_the_errors():
+    errors = np.array([0.0, 1.0, 2.0, 4.0, 8.0])  # 0 … 4 units removed
+    effects = interpolated(errors, {0: 64.0, 2: 4.0})  # the square of the error
+    np.testing.assert_allclose(effects, [64.0, 16.0, 4.0, 2.0, 0.0])  # proportional beyond the widest that was measured
+
+
+def test_effects_never_rise_with_the_width():
+    effects = interpolated(np.array([0.0, 1.0, 2.0, 4.0, 8.0]), {1: 1.0, 3: 2.0})
+    assert (np.diff(effects) <= 0).all()

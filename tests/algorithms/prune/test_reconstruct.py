@@ -1,0 +1,71 @@
+"""Least squares against the closed form in float64, and what is seen through a rectifier."""
+
+import numpy as np
+import pytest
+
+from modelkit.algorithms.prune.reconstruct import Fit, constant
+
+
+def _rows(seed=0, rows=500, inputs=12, outputs=4):
+    random = np.random.default_rng(seed)
+    X = (random.standard_normal((rows, inputs)) + random.standard_normal(inputs)).astype(np.float32)
+    Y = (X @ random.standard_normal((inputs, outputs)) + random.standard_normal((rows, outputs)) + 2).astype(np.float32)
+    return X, Y, random.standard_normal((outputs, inputs))
+
+
+def _oracle(X, Y, W0, ridge):
+    """The augmented system: rows (x, 1) → y, and √λ (W − W₀) → 0, with no pull on b."""
+    X, Y = X.astype(np.float64), Y.astype(np.float64)
+    centred = X - X.mean(0)
+    penalty = ridge * np.trace(centred.T @ centred) / X.shape[1]
+    left = np.block([[X, np.ones((len(X), 1))], [np.sqrt(penalty) * np.eye(X.shape[1]), np.zeros((X.shape[1], 1))]])
+    found = np.linalg.lstsq(left, np.vstack([Y, np.sqrt(penalty) * W0.T]), rcond=None)[0]
+    return found[:-1].T, found[-1]
+
+
+@pytest.mark.parametrize("ridge", [0.0, 1e-3, 1.0])
+def test_is_the_closed_form_optimum(ridge):
+    X, Y, W0 = _rows()
+    W, b = Fit(X, ridge).solve(Y, W0)
+    expected, bias = _oracle(X, Y, W0, ridge)
+    np.testing.assert_allclose(W, expected, atol=1e-4)
+    np.testing.assert_allclose(b, bias, atol=1e-4)
+
+
+def test_a_large_ridge_keeps_the_old_weight():
+    X, Y, W0 = _rows()
+    W, b = Fit(X, 1e6).solve(Y, W0)
+    np.testing.assert_allclose(W, W0, atol=1e-3)
+    np.testing.assert_allclose(b, (Y - X @ W.T).mean(0), atol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_rounds_lower_what_a_rectifier_lets_through(seed):
+    X, Y, W0 = _rows(seed)
+    Y = Y - 2
+    offset = np.random.default_rng(seed).standard_normal(Y.shape).astype(np.float32)
+    fit = Fit(X, 0.0)
+
+    def error(rounds):
+        W, b = fit.rectified(Y, W0, offset, rounds)
+        predicted = fit.predict(W, b) + offset
+        return float(np.sum((np.maximum(Y, 0) - np.where(Y > 0, predicted, np.maximum(predicted, 0))) ** 2))
+
+    errors = [error(rounds) for rounds in range(6)]
+    assert all(b <= a * (1 + 1e-5) for a, b in zip(errors, errors[1:], strict=False))
+    assert errors[-1] < 0.99 * errors[0]
+
+
+def test_without_rounds_it_is_the_plain_fit():
+    X, Y, W0 = _rows()
+    fit = Fit(X, 1e-3)
+    for plain, rectified in zip(fit.solve(Y - 1, W0), fit.rectified(Y, W0, 1.0, rounds=0), strict=True):
+        np.testing.assert_array_equal(plain, rectified)
+
+
+def test_a_constant_is_the_mean_or_what_fits_behind_a_rectifier():
+    Y = np.array([[3.0], [1.0], [-10.0]], np.float32)
+    assert constant(Y, 0.0, 0) == pytest.approx([-2.0])
+    b = constant(Y, 0.0, 200)
+    # With b ≤ 0 the third row asks for nothing, with b > 0 for 0: the best of (3−b)² + (1−b)² + b² is 4/3.
+    assert b == pytest.approx([4 / 3], abs=1e-3)
