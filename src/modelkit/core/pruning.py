@@ -58,8 +58,8 @@ class PruningTask:
 
 
 class ChannelPass(Protocol):
-    """A plugin `prune.channel.NAME`. `needs_data`: it can't do without calibration data. `removes_branches`: it also meets budgets
-    that take the removal of whole branches."""
+    """A plugin `prune.channel.NAME`. `needs_data`: it can't do without calibration data. `removes_branches`: it also meets
+    budgets that take the removal of whole branches."""
 
     summary: ClassVar[str]
     Options: ClassVar[type]

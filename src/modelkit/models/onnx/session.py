@@ -80,7 +80,8 @@ def observe(
 
 
 def segment(program: Program, given: Mapping[str, str], wanted: Sequence[str]) -> Callable[[Feeds], dict[str, Array]]:
-    """`given`: edges, with their types. What computes `wanted` from the values of the edges `given`, and of model inputs where those lead to it in another way."""
+    """What computes `wanted` from the values of the edges `given` (with their types), and of model inputs where those lead to
+    it in another way."""
     ends = [edge for edge in wanted if edge not in given]
     nodes, read = leading_to(ends, program.nodes, given)
     made = {name for node in nodes for name in node.output}
