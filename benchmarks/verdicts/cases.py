@@ -16,8 +16,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-SHAPES = {"small": (16, 8), "large": (48, 28)}  # channels, height and width: about 0.2 and 10 ms with one thread
-LAYERS = 50
+SHAPES = {"small": (16, 6), "large": (40, 28)}  # channels, height and width: about 0.3 and 10 ms with one thread
+LAYERS = 100  # so that each per cent is a layer
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def files(case: Case, folder: Path) -> tuple[Path, Path]:
     for path, slower in zip(paths, (0, case.slower), strict=True):
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            write_chain(path, *SHAPES[case.size], LAYERS + LAYERS * slower // 100 + (slower == 5))
+            write_chain(path, *SHAPES[case.size], LAYERS + LAYERS * slower // 100)
     return paths
 
 
