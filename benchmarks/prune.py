@@ -1,7 +1,7 @@
 """Channel pruning without training, beside Torch-Pruning on the same network: `python benchmarks/prune.py [--fewer 1.5 2 2.5 3]`.
 
 The network is the ResNet-56 that `python benchmarks/train_models.py resnet56` makes. Ours is the command that users run,
-on 512 unlabelled training images. Torch-Pruning 1.6.1 is installed (without what it depends on) into `benchmarks/.peers`. Prints a
+on 512 unlabelled images. Torch-Pruning 1.6.1 is installed (without what it depends on) into `benchmarks/.peers`. Prints a
 table, and writes it into docs/benchmarks.md with `--save`. Timings are only good on a quiet machine.
 """
 
