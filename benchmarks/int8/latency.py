@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from modelkit.bench.measure import Turns, take_turns
+from modelkit.bench.contender import Conditions, Contender
+from modelkit.bench.launch import launched
 from modelkit.bench.worker import write_arrays
-from modelkit.bench.worker_process import WorkerProcess
+
+TURNS = 20  # of each model in a round
 
 
 @dataclass(frozen=True)
@@ -43,21 +43,21 @@ def latencies(
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "feeds.npz"
         write_arrays(file, dict(feeds))
+        rng = np.random.default_rng(0)
         for _ in range(rounds):
-            for name, samples in _round(models, file, threads, seconds).items():
+            for name, samples in _round(models, file, threads, seconds, rng).items():
                 medians[name].append(float(np.median(samples)))
                 least[name] = min(least[name], float(samples.min()))
     return {name: Latency(np.array(medians[name]), least[name]) for name in models}
 
 
-def _round(models: Mapping[str, Path], feeds: Path, threads: int, seconds: float) -> dict[str, np.ndarray]:
-    with ExitStack() as stack:
-        turns = {}
-        for name, path in models.items():
-            worker = stack.enter_context(WorkerProcess(name, threads))
-            worker.ask("load", runtime="onnxruntime", path=str(path.resolve()), device="cpu", threads=threads)
-            worker.ask("warm_up", feeds=str(feeds), seconds=min(2.0, seconds))
-            worker.pause()
-            turns[name] = Turns(worker)
-        take_turns(list(turns.values()), seconds, time.monotonic, lambda part: None)
-        return {name: np.concatenate(turn.blocks) for name, turn in turns.items()}
+def _round(
+    models: Mapping[str, Path], feeds: Path, threads: int, seconds: float, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    contenders = [Contender(name, "onnxruntime", path.resolve(), feeds, 1) for name, path in models.items()]
+    order = rng.permutation(len(contenders)).tolist()
+    with launched(contenders, Conditions("cpu", threads, (1,)), order, min(2.0, seconds)) as started:
+        for turn in range(TURNS):
+            for index in order if turn % 2 == 0 else order[::-1]:
+                started[index].take(seconds / TURNS, settle=True)
+        return {contender.name: it.samples for contender, it in zip(contenders, started, strict=True)}
