@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,8 @@ import numpy as np
 
 from modelkit.bench.contender import Conditions, Contender
 from modelkit.bench.launch import launched
+from modelkit.bench.measure import take_turns
 from modelkit.bench.worker import write_arrays
-
-TURNS = 20  # of each model in a round
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,5 @@ def _round(
     contenders = [Contender(name, "onnxruntime", path.resolve(), feeds, 1) for name, path in models.items()]
     order = rng.permutation(len(contenders)).tolist()
     with launched(contenders, Conditions("cpu", threads, (1,)), order, min(2.0, seconds)) as started:
-        for turn in range(TURNS):
-            for index in order if turn % 2 == 0 else order[::-1]:
-                started[index].take(seconds / TURNS, settle=True)
+        take_turns(started, seconds, time.monotonic, rng, lambda part: None)
         return {contender.name: it.samples for contender, it in zip(contenders, started, strict=True)}
