@@ -1,4 +1,4 @@
-"""`modelkit prune`: read the options, hand over to `modelkit.prune` (channels) or `modelkit.sparsify` (zeros), show the result."""
+"""`modelkit prune`: read the options, hand over to `modelkit.prune` (channels) or `modelkit.sparsify` (zeros), show what came."""
 
 from __future__ import annotations
 
