@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from .analysis.synthetic import fixed_batch, synthetic_inputs
 from .calibrate import calibration_batch
+from .core.errors import AccuracyWarning
 from .core.forms import Array
 from .core.model import Feeds, Model
 from .publish import outputs_of
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 _SAMPLES = 16  # layer errors and agreement are taken on this many
 _VALUES = 1 << 14  # and on this many values of each layer
-COLLAPSED = 0.5  # relative output error from which a result is called broken
+_COLLAPSED = 0.5  # relative output error from which a result is called broken
 
 
 def comparison_sample(model: Model, calibration: Dataset | None, seed: int) -> Feeds:
@@ -56,6 +58,17 @@ def compare(
     outputs = outputs_of(result, sample)
     moved = [relative_error(a, b) for a, b in zip(before, outputs, strict=True) if "float" in a.dtype.name]
     return outputs, errors, {"relative_error": max(moved, default=0.0)}
+
+
+def warn_if_collapsed(agreement: Mapping[str, float], from_data: bool, advice: str) -> None:
+    """Say so, with what to do, where the outputs moved so far that the result is probably broken."""
+    error = agreement["relative_error"]
+    if error > _COLLAPSED:
+        on = "the calibration data" if from_data else "made-up inputs"
+        warnings.warn(
+            AccuracyWarning(f"The outputs moved by {error:.0%} of their size on {on}: the result is probably broken. {advice}"),
+            stacklevel=3,
+        )
 
 
 def _some(values: Array) -> Array:

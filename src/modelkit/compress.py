@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .agreement import COLLAPSED, compare, comparison_sample, feeds_of
+from .agreement import compare, comparison_sample, feeds_of, warn_if_collapsed
 from .analysis.norms import fold_norms
 from .analysis.placement import place_grids
 from .analysis.smoothing import smoothable
 from .analysis.synthetic import fixed_batch
 from .calibrate import calibration_batch, collect, grids_from, range_method
 from .choose import REASON, left_alone
-from .core.errors import AccuracyWarning, ModelkitError, SizeWarning, SkippedWarning, SpeedWarning
+from .core.errors import ModelkitError, SizeWarning, SkippedWarning, SpeedWarning
 from .core.forms import Grid
 from .core.model import Feeds, Model
 from .core.passes import Pass
@@ -182,16 +182,11 @@ def _warn(before: Model, after: Model, plan: Plan, wanted: Quantization, agreeme
     old, new = total_bytes(before.files()), total_bytes(after.files())
     if new >= old:
         warnings.warn(SizeWarning(f"The result is not smaller: {new} bytes instead of {old}. Try fewer --bits."), stacklevel=2)
-    error = agreement["relative_error"]
-    if error > COLLAPSED:
-        on = "the calibration data" if from_data else "made-up inputs"
-        warnings.warn(
-            AccuracyWarning(
-                f"The outputs moved by {error:.0%} of their size on {on}: the result is probably broken. "
-                "Use more --bits, smaller --group-size, --algorithm mse, or leave the worst layers out with --ignore."
-            ),
-            stacklevel=2,
-        )
+    warn_if_collapsed(
+        agreement,
+        from_data,
+        "Use more --bits, smaller --group-size, --algorithm mse, or leave the worst layers out with --ignore.",
+    )
     alone = [name for name, reason in plan.skipped.items() if reason == REASON]
     if alone:
         warnings.warn(

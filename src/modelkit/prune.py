@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .agreement import COLLAPSED, compare, comparison_sample, feeds_of
+from .agreement import compare, comparison_sample, feeds_of, warn_if_collapsed
 from .analysis.channels import channel_groups
 from .analysis.macs import total_macs
 from .analysis.norms import fold_norms
@@ -20,7 +20,7 @@ from .analysis.widths import check_reachable
 from .calibrate import calibration_batch
 from .compress import Result, Stage
 from .core.channels import ChannelGroup, Channels
-from .core.errors import AccuracyWarning, ModelkitError, SpeedWarning
+from .core.errors import ModelkitError, SpeedWarning
 from .core.graph import Graph
 from .core.model import Feeds, Model
 from .core.pruning import Budget, ChannelPass, Cost, PruningTask
@@ -153,7 +153,11 @@ def prune(
         found = outputs_of(result, sample)
     with stage("writing and checking"):
         published = publish(result, out, sample, found)
-    _warn(agreement, from_data=calibration is not None)
+    warn_if_collapsed(
+        agreement,
+        calibration is not None,
+        "Prune less, give calibration data with --calib, recover it with `modelkit recover`, or leave layers out with --ignore.",
+    )
     return Result(published, records, time.perf_counter() - started, agreement)
 
 
@@ -273,16 +277,3 @@ def layer_records(before: Model, after: Model, skipped: dict[str, str]) -> list[
 def _same_output(before: Model, after: Model, name: str) -> bool:
     edges = [model.graph.by_name[name].outputs[0] for model in (before, after) if name in model.graph.by_name]
     return len(set(edges)) == 1 and len(edges) == 2 and before.graph.shape(edges[0]) == after.graph.shape(edges[0])
-
-
-def _warn(agreement: dict[str, float], from_data: bool) -> None:
-    error = agreement["relative_error"]
-    if error > COLLAPSED:
-        on = "the calibration data" if from_data else "made-up inputs"
-        warnings.warn(
-            AccuracyWarning(
-                f"The outputs moved by {error:.0%} of their size on {on}: the result is probably broken. Prune less, give "
-                "calibration data with --calib, recover it with `modelkit recover`, or leave layers out with --ignore."
-            ),
-            stacklevel=2,
-        )

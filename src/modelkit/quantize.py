@@ -99,6 +99,18 @@ def _sample_form(chosen: Pass) -> Quantized:
     )
 
 
+def finite_weight(model: Model, name: str) -> Array:
+    """The weight of a layer, dense. Raises ModelkitError where it holds NaN, or values that are none in float32."""
+    weight = model.parameter(name, "weight")
+    if weight is None:
+        raise ModelkitError(f"The weight of {name} can't be read.", "Report this with the model: its layer list said otherwise.")
+    if not np.isfinite(weight.astype(np.float32, copy=False)).all():
+        raise ModelkitError(
+            f"The weight of {name} holds NaN or infinity.", "Repair the model, or leave the layer out with --ignore."
+        )
+    return weight
+
+
 def compress_weights(
     model: Model, chosen: Pass, plan: Plan, smoothed: Mapping[str, Smoothed] | None = None
 ) -> dict[str, WeightForm]:
@@ -109,15 +121,7 @@ def compress_weights(
     factor_of = {name: (edge, entry.factor) for edge, entry in (smoothed or {}).items() for name in entry.layers}
     for name in plan.changed:
         layer = model.graph.by_name[name]
-        weight = model.parameter(name, "weight")
-        if weight is None:
-            raise ModelkitError(
-                f"The weight of {name} can't be read.", "Report this with the model: its layer list said otherwise."
-            )
-        if not np.isfinite(weight).all():
-            raise ModelkitError(
-                f"The weight of {name} holds NaN or infinity.", "Repair the model, or leave the layer out with --ignore."
-            )
+        weight = finite_weight(model, name)
         edge, factor = factor_of.get(name, ("", None))
         if factor is not None:
             weight = weight / factor

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import __version__
-from .agreement import COLLAPSED, compare, comparison_sample, feeds_of
+from .agreement import compare, comparison_sample, feeds_of, warn_if_collapsed
 from .analysis.memory import live_bytes
 from .analysis.products import input_key, inputs
 from .calibrate import calibration_batch
 from .compress import Result, Stage
-from .core.errors import AccuracyWarning, InputWarning, ModelkitError, SizeWarning, SpeedWarning
+from .core.errors import InputWarning, ModelkitError, SizeWarning, SpeedWarning
 from .core.forms import Array, Sparse, WeightForm
 from .core.graph import Node
 from .core.model import Feeds, Model
@@ -27,7 +27,7 @@ from .core.selection import Selection
 from .core.statistics import InputMoments
 from .describe import total_bytes
 from .publish import outputs_of, publish
-from .quantize import Plan, layer_records, weight_error
+from .quantize import Plan, finite_weight, layer_records, weight_error
 
 if TYPE_CHECKING:
     from .data import Dataset
@@ -111,7 +111,7 @@ def sparsify(
         forms = _walked(result, wanted, plan, calibration) if calibration is not None else _data_free(result, wanted, plan)
     found, errors, agreement = compare(model, result, plan.changed, sample)
     if calibration is None:
-        errors = {name: weight_error(_weight(model, name), forms[name]) for name in plan.changed}
+        errors = {name: weight_error(finite_weight(model, name), forms[name]) for name in plan.changed}
     records = layer_records(model, result, plan, forms)
     for record in records:
         record.error = errors.get(record.name)
@@ -125,17 +125,6 @@ def sparsify(
         published = publish(result, out, sample, found)
     _warn(model, published, wanted, agreement, from_data=calibration is not None)
     return Result(published, records, time.perf_counter() - started, agreement)
-
-
-def _weight(model: Model, name: str) -> Array:
-    weight = model.parameter(name, "weight")
-    if weight is None:
-        raise ModelkitError(f"The weight of {name} can't be read.", "Report this with the model: its layer list said otherwise.")
-    if not np.isfinite(weight.astype(np.float32)).all():
-        raise ModelkitError(
-            f"The weight of {name} holds NaN or infinity.", "Repair the model, or leave the layer out with --ignore."
-        )
-    return weight
 
 
 def _data_free(model: Model, wanted: Sparsification, plan: Plan) -> dict[str, WeightForm]:
@@ -179,7 +168,7 @@ def _tied(layers: list[Node]) -> dict[tuple[str, ...], list[str]]:
 
 def _set(model: Model, wanted: Sparsification, layers: list[Node], moments: InputMoments | None) -> dict[str, WeightForm]:
     """Prune the weight that these layers share."""
-    form = wanted.chosen.compress(layers[0], _weight(model, layers[0].name), moments)
+    form = wanted.chosen.compress(layers[0], finite_weight(model, layers[0].name), moments)
     for layer in layers:
         model.set_parameter(layer.name, "weight", form)
     return {layer.name: form for layer in layers}
@@ -222,16 +211,11 @@ def _warn(before: Model, after: Model, wanted: Sparsification, agreement: dict[s
         warnings.warn(
             SizeWarning(f"The result is not smaller: {new} bytes instead of {old}. Layers this small gain nothing."), stacklevel=2
         )
-    error = agreement["relative_error"]
-    if error > COLLAPSED:
-        on = "the calibration data" if from_data else "made-up inputs"
-        warnings.warn(
-            AccuracyWarning(
-                f"The outputs moved by {error:.0%} of their size on {on}: the result is probably broken. "
-                "Prune less, give --calib DATA, leave layers out with --ignore, or recover it with `modelkit recover`."
-            ),
-            stacklevel=2,
-        )
+    warn_if_collapsed(
+        agreement,
+        from_data,
+        "Prune less, give --calib DATA, leave layers out with --ignore, or recover it with `modelkit recover`.",
+    )
     slower = "torch unpacks its weights at every run, which makes it slower" if after.family == "torch" else "not faster"
     warnings.warn(
         SpeedWarning(

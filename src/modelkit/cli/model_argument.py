@@ -34,7 +34,7 @@ def open_models(
             except UnstatedInputs as unstated:
                 waiting[index] = unstated
     known = next(iter(opened.values()), None)
-    example = example_rows(data)
+    example = example_rows(data) if waiting else None
     for index, error in waiting.items():
         if known is not None:
             edges = known.graph.edges
