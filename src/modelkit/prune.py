@@ -15,7 +15,6 @@ from .agreement import compare, comparison_sample, feeds_of, warn_if_collapsed
 from .analysis.channels import channel_groups
 from .analysis.macs import total_macs
 from .analysis.norms import fold_norms
-from .analysis.synthetic import fixed_batch, synthetic_inputs
 from .analysis.widths import check_reachable
 from .calibrate import calibration_batch
 from .compress import Result, Stage
@@ -25,6 +24,7 @@ from .core.graph import Graph
 from .core.model import Feeds, Model
 from .core.pruning import Budget, ChannelPass, Cost, PruningTask
 from .core.selection import Selection
+from .costs import Latency, parameters
 from .publish import publish
 from .quantize import LayerRecord
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .data import Dataset
 
 
-_MOST_IN_LAYERS = 0.95  # of the model's time: alone, layers also pay for what neighbours share
 _CLOSE = 0.95  # of the speed-up asked for
 
 
@@ -93,9 +92,11 @@ def plan_pruning(model: Model, wanted: Pruning, calibration: Dataset | None) -> 
             "See `modelkit inspect` for its layers; widen --only / --ignore if you gave them.",
         )
     channels = dataclasses.replace(found, groups=tuple(groups), branches=branches)
+    cost: Cost
     measure = None
     if wanted.budget.measure == "speedup":
-        cost, measure = _speed(base, wanted)
+        latency = Latency(base, wanted.threads, wanted.seed)
+        cost, measure = latency, latency.speedup
     else:
         cost = cost_of(wanted.budget, channels)
     task = PruningTask(
@@ -164,7 +165,7 @@ def prune(
 def cost_of(budget: Budget, channels: Channels) -> Cost:
     """What the budget counts, as a function of a graph. Raises ModelkitError where it can't be counted."""
     if budget.measure == "params":
-        return _parameters
+        return parameters
     if budget.measure == "macs":
         if total_macs(channels.graph) is None:
             raise ModelkitError(
@@ -184,27 +185,6 @@ def cost_of(budget: Budget, channels: Channels) -> Cost:
     raise ValueError(f"{budget} is measured, not counted")
 
 
-def _speed(base: Model, wanted: Pruning) -> tuple[Cost, Callable[[Model], float]]:
-    """Milliseconds that a graph is predicted to take for one sample, from those of its layers; and how the whole is measured."""
-    from .bench.cpu import usable_cores
-    from .bench.layer_latency import LayerLatency
-    from .bench.speedup import Speedup
-
-    threads = wanted.threads or usable_cores()
-    measure = Speedup(base, synthetic_inputs(base.graph, fixed_batch(base.graph) or 1, wanted.seed), threads)
-    layers = LayerLatency("onnxruntime" if base.family == "onnx" else "torch", threads)
-    whole, parts = measure.latency_ms(), layers(base.graph)
-    scale = min(1.0, _MOST_IN_LAYERS * whole / max(parts, 1e-9))
-    rest = whole - scale * parts
-
-    def cost(graph: Graph) -> float:
-        predicted = rest + scale * layers(graph)
-        layers.save()
-        return predicted
-
-    return cost, measure
-
-
 def _check_speed(found: float, budget: Budget) -> None:
     if found < _CLOSE * budget.value:
         warnings.warn(
@@ -214,12 +194,6 @@ def _check_speed(found: float, budget: Budget) -> None:
             ),
             stacklevel=2,
         )
-
-
-def _parameters(graph: Graph) -> float:
-    """Weights that the nodes own, tied ones once."""
-    sizes = {p.stored or (node.name, role): p.size for node in graph.nodes for role, p in node.parameters.items()}
-    return float(sum(sizes.values()))
 
 
 def _check_dense(model: Model) -> None:

@@ -14,6 +14,7 @@ from modelkit import __version__
 COMMANDS = {
     "quantize": "Store weights (and activations) in 8 bits or fewer.",
     "prune": "Remove channels, heads and branches, or set weights to zero.",
+    "lowrank": "Replace layers by chains of narrower ones.",
     "recover": "Distil the original into the compressed model.",
     "bench": "Measure latency, memory, size and quality.",
     "compare": "Say which model is better, worse or the same; gates for CI.",

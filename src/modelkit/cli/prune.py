@@ -161,11 +161,16 @@ def read_budget(given: dict[str, float | None]) -> Budget:
         what = " and ".join(f"--{name}" for name in named) + " exclude each other" if named else "How much to prune is not said"
         raise ModelkitError(f"{what}.", "Give one of --sparsity 0.5, --macs 0.5, --params 0.5 or --speedup 1.5.")
     ((measure, value),) = named.items()
+    check_share(measure, value)
+    return Budget(measure, value)  # type: ignore[arg-type]
+
+
+def check_share(measure: str, value: float) -> None:
+    """Raises ModelkitError for a speed-up that is none, or another budget that is not between 0 and 1."""
     if measure == "speedup" and not 1 < value < float("inf"):
         raise ModelkitError(f"--speedup {value:g} is no speed-up.", "Give a factor above 1, say --speedup 1.5.")
     if measure != "speedup" and not 0 < value < 1:
         raise ModelkitError(f"--{measure} {value:g} is not between 0 and 1.", f"Give a share, say --{measure} 0.5.")
-    return Budget(measure, value)  # type: ignore[arg-type]
 
 
 def _pattern(given: str | None, budget: Budget) -> str:

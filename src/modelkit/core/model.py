@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from .channels import Cut
 from .forms import Array, DynamicGrid, Grid, WeightForm
 from .graph import Graph
+from .lowrank import LowRank
 
 Feeds = Mapping[str, Array]  # input name → array, the batch first
 
@@ -91,6 +92,12 @@ class Model(Protocol):
     def settle(self, node: str, edge: str, value: Array) -> None:
         """Let `node` read the constant `value` (of a shape that broadcasts) instead of `edge`; what only led to `edge` is
         dropped."""
+        ...
+
+    def factorise(self, forms: Mapping[str, LowRank]) -> None:
+        """Let chains of narrower layers take the place of layers that `analysis.chains.reason_against` has nothing against. The
+        last of a chain keeps the layer's name, output and bias; the others are called `NAME.0`, `NAME.1`… Raises ModelkitError
+        for a form of another shape, and when the model is quantised."""
         ...
 
     def move(self, node: str, labels: Mapping[str, Array]) -> dict[str, Array] | None:

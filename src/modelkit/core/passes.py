@@ -88,13 +88,13 @@ def load(name: str) -> type[Pass]:
     if not (dataclasses.is_dataclass(getattr(loaded, "Options", None)) and _works(loaded)):
         raise ModelkitError(
             f"{found[name].value} is not a pass.",
-            "A pass is a class with `Options` (a dataclass), and `skip` and `compress`, or `prune`.",
+            "A pass is a class with `Options` (a dataclass), and `skip` and `compress`, or `prune`, or `metric`.",
         )
     return typing.cast("type[Pass]", loaded)
 
 
 def _works(kind: Any) -> bool:
-    return callable(getattr(kind, "compress", None)) or callable(getattr(kind, "prune", None))
+    return any(callable(getattr(kind, method, None)) for method in ("compress", "prune", "metric"))
 
 
 def options_of(kind: type[Pass]) -> list[Option]:

@@ -10,14 +10,15 @@ from .channels import Channels
 from .graph import Graph
 from .model import Feeds, Model
 
-Measure = Literal["sparsity", "macs", "params", "speedup"]
+Measure = Literal["sparsity", "macs", "params", "speedup", "rank", "energy"]
 Cost = Callable[[Graph], float]  # of a graph that may be `Cut.resized`; in the same unit as the task's limit
 
 
 @dataclass(frozen=True)
 class Budget:
     """What was asked for. sparsity: the share of channels that goes. macs, params: the share of the original that is kept.
-    speedup: original latency / new latency."""
+    speedup: original latency / new latency. rank: of every layer. energy: the share of every
+    layer's output that its rank keeps."""
 
     measure: Measure
     value: float

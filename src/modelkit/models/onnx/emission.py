@@ -53,7 +53,7 @@ class _Writer:
         self.changed = {self.sites[name].members[0]: name for name in changes.layers()}
         self.owner = {member: name for name, site in self.sites.items() for member in site.members}
         self.skipped = {member for name in changes.layers() for member in self.sites[name].members[1:]}
-        self.out = Emitter(program, [slot for name, role in changes.forms for slot in _slots(self.sites[name], role)])
+        self.out = Emitter(program, [slot for name, role in changes.forms for slot in slots(self.sites[name], role)])
         # Edges that are model outputs and quantised for every reader: the output takes the dequantised value, the raw one moves.
         self.moved = {
             edge: self.out.fresh(f"{edge}.raw")
@@ -284,7 +284,8 @@ class _Writer:
             out.nodes.append(changed)
 
 
-def _slots(site: Site, role: str) -> list[tuple[str, int]]:
+def slots(site: Site, role: str) -> list[tuple[str, int]]:
+    """The nodes' inputs (node, index) at which a parameter comes in."""
     if role == "weight":
         return [(site.members[0], site.slot)]
     return [site.bias] if site.bias else []

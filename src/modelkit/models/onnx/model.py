@@ -12,9 +12,10 @@ from modelkit.core.channels import Cut
 from modelkit.core.errors import ModelkitError
 from modelkit.core.forms import Array, Dense, DynamicGrid, WeightForm
 from modelkit.core.graph import Graph, Node, Parameter
+from modelkit.core.lowrank import LowRank, check_shape
 from modelkit.core.model import EdgeGrid, Feeds, Provenance
 
-from . import emission, metadata, moving, opening, rewiring, saving, session, shapes, shrinking
+from . import emission, factorising, metadata, moving, opening, rewiring, saving, session, shapes, shrinking
 from . import graph as graphs
 from .emission import Changes
 from .graph import View
@@ -185,6 +186,12 @@ class OnnxModel:
     def settle(self, node: str, edge: str, value: Array) -> None:
         program, view = self._settled()
         self._adopt(rewiring.settled(program, view.sites[node].members, edge, value))
+
+    def factorise(self, forms: Mapping[str, LowRank]) -> None:
+        program, view = self._settled()
+        for name, form in forms.items():
+            check_shape(view.graph.by_name[name], form)
+        self._adopt(factorising.factorised(program, view, forms))
 
     def move(self, node: str, labels: Mapping[str, Array]) -> dict[str, Array] | None:
         program, view = self._reduced()

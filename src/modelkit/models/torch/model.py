@@ -21,10 +21,12 @@ from ...core.channels import Cut
 from ...core.errors import ModelkitError
 from ...core.forms import Array, Dense, DynamicGrid, Quantized, Sparse, WeightForm
 from ...core.graph import Graph, Node
+from ...core.lowrank import LowRank, check_shape
 from ...core.model import EdgeGrid, Feeds, Provenance
 from . import moving, running, saving, stored
 from .canonical import canonical
 from .constants import Constants
+from .factorising import factorise
 from .forms import Stored, StoredForms, to_array, to_tensor
 from .graph import View, view
 from .lowering import Records, lower
@@ -179,6 +181,13 @@ class TorchModel:
         reader, source = self._built().operators[node], self._program.nodes()[edge]
         reader.replace_input_with(source, self._program.add_tensor(f"{node}.settled", to_tensor(value)))
         self._program.prune()
+        self._changed()
+
+    def factorise(self, forms: Mapping[str, LowRank]) -> None:
+        self._settle_forms()
+        for name, form in forms.items():
+            check_shape(self.graph.by_name[name], form)
+        self._names |= factorise(self._program, self._built(), forms)
         self._changed()
 
     def move(self, node: str, labels: Mapping[str, Array]) -> dict[str, Array] | None:

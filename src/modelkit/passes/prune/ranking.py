@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from modelkit.algorithms.prune.allocation import interpolated
 from modelkit.algorithms.prune.obs import Reader, removal_order
 from modelkit.algorithms.prune.reconstruct import moments, without_inputs
+from modelkit.analysis.effects import effect
 from modelkit.analysis.fit_points import live_edges
 from modelkit.analysis.products import matrix, weight_of
 from modelkit.analysis.rows import input_rows, places
@@ -163,7 +164,7 @@ def _ranking(
         variant.shrink(cut)
         for reader in pending.readers:
             _set_reader(variant, model, reader, pending, mask & (kept > 0), cut, study.ridge)
-        found[kept] = _effect(variant, pending.given, batches, expected)
+        found[kept] = effect(variant, pending.given, batches, expected)
     return Ranking(order, interpolated(errors, found), branch)
 
 
@@ -225,28 +226,3 @@ def set_layer(model: Model, layer: Node, W: Array, b: Array) -> None:
     dtype: Any = np.dtype(parameter.dtype)
     model.set_parameter(layer.name, "weight", Dense(weight_of(layer, W[None], parameter.shape).astype(dtype)))
     model.set_parameter(layer.name, "bias", Dense(b.astype(dtype)))
-
-
-def _effect(
-    variant: Model, given: Mapping[str, list[Array]], batches: Sequence[Feeds], expected: Sequence[Mapping[str, Array]]
-) -> float:
-    """‖ŷ − y‖² / ‖y‖², the mean over the model's float outputs."""
-    outputs = variant.graph.outputs
-    run = variant.segment(list(given), outputs)
-    found = (run({**batch, **{edge: values[i] for edge, values in given.items()}}) for i, batch in enumerate(batches))
-    return output_error(found, expected, outputs)
-
-
-def output_error(found: Iterator[Mapping[str, Array]], expected: Sequence[Mapping[str, Array]], outputs: Sequence[str]) -> float:
-    off: dict[str, float] = {}
-    size: dict[str, float] = {}
-    for values, wanted in zip(found, expected, strict=True):
-        for edge in outputs:
-            y = wanted[edge]
-            if y.dtype.kind != "f":
-                continue
-            y = y.astype(np.float64)
-            seen = np.isfinite(y)
-            off[edge] = off.get(edge, 0.0) + float(np.sum((values[edge].astype(np.float64)[seen] - y[seen]) ** 2))
-            size[edge] = size.get(edge, 0.0) + float(np.sum(y[seen] ** 2))
-    return float(np.mean([off[edge] / max(size[edge], 1e-30) for edge in off])) if off else 0.0

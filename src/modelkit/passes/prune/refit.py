@@ -9,6 +9,7 @@ import numpy as np
 
 from modelkit.algorithms.prune.reconstruct import Fit, constant
 from modelkit.analysis.fit_points import FitPoint, fit_point
+from modelkit.analysis.held import Held
 from modelkit.analysis.products import matrix
 from modelkit.analysis.rows import input_rows, output_rows, places
 from modelkit.core.channels import Cut, Positions
@@ -41,8 +42,8 @@ def refit(
     layers = [layer for layer in _behind(original.graph, cut) if layer.name in constants or not {layer.name} & {*fixed, *gone}]
     points = {layer.name: fit_point(original.graph, layer) for layer in layers}
     random = np.random.default_rng(wanted.seed)
-    expected = _Values(original, batches, [[points[layer.name].edge] for layer in layers])
-    found = _Values(model, batches, [_needed(layer, points[layer.name]) for layer in layers])
+    expected = Held(original, batches, [[points[layer.name].edge] for layer in layers])
+    found = Held(model, batches, [_needed(layer, points[layer.name]) for layer in layers])
     for step, layer in enumerate(layers):
         point = points[layer.name]
         now = model.graph.by_name[layer.name]
@@ -94,23 +95,3 @@ def _pairs(
             added.append(output_rows(layer, offset[index], where))
     X, Y = (np.concatenate(parts).astype(np.float32, copy=False) for parts in (inputs, wanted))
     return X, Y, np.concatenate(added).astype(np.float32, copy=False) if added else 0.0
-
-
-class _Values:
-    """What a walk has seen, held from its stop to the last step that needs it."""
-
-    def __init__(self, model: Model, batches: Sequence[Feeds], steps: list[list[str]]) -> None:
-        self._walk = model.walk(batches, dict.fromkeys(edge for step in steps for edge in step))
-        self._steps = steps
-        self._last = {edge: place for place, step in enumerate(steps) for edge in step}
-        self._held: dict[str, list[Array]] = {}
-
-    def at(self, step: int) -> dict[str, list[Array]]:
-        """The values that a step needs; steps come in order."""
-        while any(edge not in self._held for edge in self._steps[step]):
-            edge, values = next(self._walk)
-            self._held[edge] = values
-        found = {edge: self._held[edge] for edge in self._steps[step]}
-        for edge in [edge for edge in self._held if self._last[edge] <= step]:
-            del self._held[edge]
-        return found

@@ -1,0 +1,41 @@
+"""What a graph costs, in the unit of a budget; and how much faster a changed model is, measured."""
+
+from __future__ import annotations
+
+from .analysis.synthetic import fixed_batch, synthetic_inputs
+from .core.graph import Graph
+from .core.model import Model
+
+_MOST_IN_LAYERS = 0.95  # of the model's time: alone, layers also pay for what neighbours share
+
+
+def parameters(graph: Graph) -> float:
+    """Weights that the nodes own, tied ones once."""
+    sizes = {p.stored or (node.name, role): p.size for node in graph.nodes for role, p in node.parameters.items()}
+    return float(sum(sizes.values()))
+
+
+class Latency:
+    """Milliseconds that a graph is predicted to take for one sample, from those of its layers, measured one by one in the runtime
+    of the model's family. `speedup` measures a whole model: how many times as fast as the original it is."""
+
+    def __init__(self, base: Model, threads: int | None, seed: int) -> None:
+        from .bench.cpu import usable_cores
+        from .bench.layer_latency import LayerLatency
+        from .bench.speedup import Speedup
+
+        threads = threads or usable_cores()
+        self.speedup = Speedup(base, synthetic_inputs(base.graph, fixed_batch(base.graph) or 1, seed), threads)
+        self._layers = LayerLatency("onnxruntime" if base.family == "onnx" else "torch", threads)
+        whole, parts = self.speedup.latency_ms(), self._layers(base.graph)
+        self._scale = min(1.0, _MOST_IN_LAYERS * whole / max(parts, 1e-9))
+        self._rest = whole - self._scale * parts
+
+    def __call__(self, graph: Graph) -> float:
+        return self._rest + self.part(graph)
+
+    def part(self, graph: Graph) -> float:
+        """Of a part of a graph, without what the rest of the model takes."""
+        found = self._scale * self._layers(graph)
+        self._layers.save()
+        return found

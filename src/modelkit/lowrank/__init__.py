@@ -1,0 +1,1 @@
+"""`lowrank`: layers as chains of narrower ones."""

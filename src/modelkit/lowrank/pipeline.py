@@ -1,0 +1,320 @@
+"""`lowrank`, as a function: from an opened model to a published one with factorised layers and the facts for its report."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelkit import __version__
+from modelkit.agreement import compare, comparison_sample, feeds_of, warn_if_collapsed
+from modelkit.algorithms.prune.allocation import allocate
+from modelkit.analysis.chains import alone, chained
+from modelkit.analysis.held import Held
+from modelkit.analysis.macs import node_macs
+from modelkit.analysis.memory import live_bytes
+from modelkit.calibrate import calibration_batch
+from modelkit.compress import Result, Stage
+from modelkit.core.errors import ModelkitError, SizeWarning, SkippedWarning, SpeedWarning
+from modelkit.core.graph import Graph
+from modelkit.core.lowrank import LowRank
+from modelkit.core.model import Feeds, Model
+from modelkit.costs import Latency, parameters
+from modelkit.describe import total_bytes
+from modelkit.publish import outputs_of, publish
+from modelkit.quantize import LayerRecord
+
+from .choices import Choice, Unit, of_energy, of_rank, sketched
+from .fitting import fit, key
+from .planning import Factorisation, LowRankPlan
+from .study import Options, Way, study, weigh
+
+if TYPE_CHECKING:
+    from modelkit.data import Dataset
+
+_LIVE_BYTES = 1 << 30  # of activations that walks may hold
+_TIMES = (0.97, 0.85, 0.7)  # shares of a layer's time that its factors may take: less where the whole was not faster
+_TRIALS = 6  # candidates that are measured whole for a budget of speed
+_NEAR = 1.06
+NOT_FASTER = "its factors are not faster than the layer (--always factorises it anyway)"
+Choices = dict[str, Choice]  # by `key` of a unit
+
+
+@dataclass
+class Factorised(Result):
+    """speedup: how many times as fast as the original, where it was measured."""
+
+    speedup: float | None = None
+
+
+def lowrank(
+    model: Model, wanted: Factorisation, plan: LowRankPlan, calibration: Dataset | None, out: Path, stage: Stage,
+    deliver: Callable[[Model], Model] | None = None,
+) -> Factorised:  # fmt: skip
+    """Carry out `plan`, write the result to `out`, and say what became of every layer. `deliver` turns the result into another
+    format before it is written. Where no factors are faster, the model is written unchanged, with a warning."""
+    started = time.perf_counter()
+    base = plan.base
+    batches = [] if calibration is None else _batches(base, calibration)
+    latency = None
+    if not wanted.always or wanted.budget.measure == "speedup":
+        with stage("measuring the original"):
+            latency = Latency(base, wanted.threads, wanted.seed)
+    with stage("studying layers"):
+        chosen, speedup = _Search(base, wanted, plan, batches, latency).chosen()
+    result = base.copy()
+    forms: dict[str, LowRank] = {}
+    if any(chosen.values()):
+        with stage("factorising"):
+            forms = fit(result, plan.units, chosen, wanted.chosen, batches, wanted.seed)
+            result.factorise(forms)
+    else:
+        result = model.copy()
+        warnings.warn(
+            SkippedWarning(
+                "No layer's factors are faster than the layer itself on this machine: the model is written unchanged. "
+                "--always makes it smaller anyway."
+            ),
+            stacklevel=2,
+        )
+    sample = comparison_sample(model, calibration, wanted.seed)
+    records = _records(model, result, plan, chosen, forms)
+    found, errors, agreement = compare(base, result, [record.name for record in records if record.skipped is None], sample)
+    for record in records:
+        record.error = errors.get(record.name)
+    history = {"pass": wanted.name, "options": wanted.options(), "modelkit": __version__}
+    result.provenance.history = [*model.provenance.history, *([history] if forms else [])]
+    if deliver is not None:
+        with stage("converting"):
+            result = deliver(result)
+        found = outputs_of(result, sample)
+    with stage("writing and checking"):
+        published = publish(result, out, sample, found)
+    _warn(model, published, wanted, agreement, speedup, calibration is not None, bool(forms))
+    return Factorised(published, records, time.perf_counter() - started, agreement, speedup)
+
+
+class _Search:
+    """Finds what becomes of each unit."""
+
+    def __init__(
+        self, base: Model, wanted: Factorisation, plan: LowRankPlan, batches: Sequence[Feeds], latency: Latency | None
+    ) -> None:
+        self.base, self.graph, self.wanted, self.units = base, base.graph, wanted, plan.units
+        self.batches, self.latency = batches, latency
+        measure = wanted.budget.measure
+        self.total: Callable[[Graph], float] = parameters
+        self.part: Callable[[Graph], float] = parameters
+        if measure == "macs":
+            self.total, self.part = _macs, _macs
+        elif measure == "speedup" and latency is not None:
+            self.total, self.part = latency, latency.part
+
+    def chosen(self) -> tuple[Choices, float | None]:
+        """The choice of each unit, and how much faster the whole was measured to be."""
+        if self.wanted.budget.measure in ("rank", "energy"):
+            return self._uniform()
+        options = study(
+            self.base, self.units, self.wanted.chosen, self.batches, self.wanted.samples, self.wanted.round_to,
+            self._allowed, lambda unit: self.part(alone(self.graph, list(unit.layers))), self.wanted.seed,
+        )  # fmt: skip
+        if self.wanted.budget.measure == "speedup":
+            return self._fast(options)
+        if self.latency is None:
+            return self._allocated(options, self._limit()), None
+        reachable = False
+        for time_allowed in _TIMES:
+            try:
+                found = self._allocated([one.within(time_allowed) for one in options], self._limit())
+            except ModelkitError:
+                if reachable or not options:
+                    break
+                raise
+            reachable = True
+            speedup = self._measured(found)
+            if speedup >= 1:
+                return found, speedup
+        return {}, None
+
+    def _limit(self) -> float:
+        return self.total(self.graph) * self.wanted.budget.kept
+
+    def _allowed(self, unit: Unit, ways: Sequence[tuple[Choice, float]]) -> list[Way]:
+        """Those that cost less than the unit does, and are faster."""
+        dense = alone(self.graph, list(unit.layers))
+        cost = self.part(dense)
+        found = []
+        for choice, error in ways:
+            made = self._made(unit, choice)
+            own, share = self.part(made), self._time(unit, made)
+            if own < cost and share <= _TIMES[0]:
+                found.append(Way(choice, error, own, share))
+        return found
+
+    def _made(self, unit: Unit, choice: Choice) -> Graph:
+        """The unit as it would be."""
+        chain = chained(self.graph, sketched(unit, choice))
+        rest = alone(self.graph, [layer for layer in unit.layers if layer.name not in choice])
+        return Graph(chain.nodes + rest.nodes, {**chain.edges, **rest.edges}, (), ())
+
+    def _time(self, unit: Unit, made: Graph) -> float:
+        if self.latency is None:
+            return 0.0
+        before = self.latency.part(alone(self.graph, list(unit.layers)))
+        return self.latency.part(made) / before if before > 0 else float("inf")
+
+    def _allocated(self, options: Sequence[Options], limit: float) -> Choices:
+        """The least harm within the limit. Raises ModelkitError when that is out of reach."""
+        by_key = {key(one.unit): one for one in options}
+        rest = self.total(self.graph) - sum(one.ways[-1].cost for one in options)
+
+        def cost(levels: Mapping[str, int]) -> float:
+            return rest + sum(by_key[name].ways[level].cost for name, level in levels.items())
+
+        least = cost(dict.fromkeys(by_key, 0))
+        if least > limit:
+            if not options:
+                return {}
+            budget = self.wanted.budget
+            share = least / self.total(self.graph)
+            more = f" or --{budget.measure} {1 / share:.3g} or less" if budget.measure == "speedup" else f" {share + 0.0005:.3f}"
+            raise ModelkitError(
+                f"{budget} can't be reached: factors can be as small as {share:.1%} of the original.",
+                f"Give --{budget.measure}{more.removeprefix(' or --speedup')}"
+                + ("." if self.wanted.always else ", or --always, which also factorises layers that get no faster."),
+            )
+        levels = allocate({name: one.effects for name, one in by_key.items()}, cost, limit)
+        assert levels is not None
+        return {name: by_key[name].ways[level].choice for name, level in levels.items()}
+
+    def _fast(self, options: Sequence[Options]) -> tuple[Choices, float | None]:
+        """Candidates are measured whole, and the limit of what is predicted is moved until the measurement is met."""
+        limit, wanted = self._limit(), self.wanted.budget.value
+        best: tuple[float, Choices] = (0.0, {})
+        enough: tuple[float, Choices] = (float("inf"), {})
+        for _ in range(_TRIALS):
+            try:
+                found = self._allocated(options, limit)
+            except ModelkitError:
+                if best[1]:
+                    break
+                raise
+            if not any(found.values()):
+                return {}, None
+            speedup = self._measured(found)
+            best = max(best, (speedup, found), key=lambda pair: pair[0])
+            if speedup >= wanted:
+                enough = min(enough, (speedup, found), key=lambda pair: pair[0])
+            if wanted <= speedup <= _NEAR * wanted:
+                break
+            limit *= (speedup / wanted) ** 0.8
+        speedup, found = enough if enough[1] else best
+        return (found, speedup) if speedup >= 1 else ({}, None)
+
+    def _uniform(self) -> tuple[Choices, float | None]:
+        """The same rank, or the same share of energy, in every layer; without those that are not faster."""
+        choices: Choices = {}
+        times: dict[str, float] = {}
+        for unit, choice in self._of_one_kind():
+            for name, recipe in choice.items():
+                layer = Unit((self.graph.by_name[name],))
+                made = self._made(layer, {name: recipe})
+                if self.wanted.always or self.part(made) < self.part(alone(self.graph, list(layer.layers))):
+                    times[name] = self._time(layer, made)
+                    choices[key(unit)] = {**choices.get(key(unit), {}), name: recipe}
+        if self.latency is None:
+            return choices, None
+        for allowed in _TIMES:
+            found: Choices = {unit: {n: r for n, r in choice.items() if times[n] <= allowed} for unit, choice in choices.items()}
+            if not any(found.values()):
+                break
+            speedup = self._measured(found)
+            if speedup >= 1:
+                return found, speedup
+        return {}, None
+
+    def _of_one_kind(self) -> Iterator[tuple[Unit, Choice]]:
+        budget, chosen = self.wanted.budget, self.wanted.chosen
+        if budget.measure == "rank":
+            yield from ((unit, of_rank(unit, int(budget.value))) for unit in self.units)
+            return
+        batches = self.batches if chosen.needs != "nothing" else []
+        held = Held(self.base, batches, [[unit.edge] for unit in self.units]) if batches else None
+        for place, unit in enumerate(self.units):
+            values = held.at(place) if held is not None else {}
+            weights, _ = weigh(self.base, unit, chosen, batches, values, self.wanted.seed)
+            yield unit, of_energy(weights, budget.value)
+
+    def _measured(self, choices: Choices) -> float:
+        assert self.latency is not None
+        candidate = self.base.copy()
+        forms: dict[str, LowRank] = {}
+        for unit in self.units:
+            forms |= sketched(unit, choices.get(key(unit), {}))
+        if not forms:
+            return 1.0
+        candidate.factorise(forms)
+        return self.latency.speedup(candidate)
+
+
+def _macs(graph: Graph) -> float:
+    return float(sum(node_macs(graph, node) or 0 for node in graph.nodes))
+
+
+def _batches(model: Model, calibration: Dataset) -> list[Feeds]:
+    """Calibration batches, as many as two walks side by side can hold the activations of. Raises ModelkitError for none."""
+    most = max(1, _LIVE_BYTES // max(live_bytes(model.graph), 1))
+    batches: list[Feeds] = []
+    count = 0
+    for batch in feeds_of(model, calibration, calibration_batch(model.graph)):
+        batches.append(batch)
+        count += len(next(iter(batch.values())))
+        if count >= most:
+            break
+    if not batches:
+        raise ModelkitError("The calibration data holds no samples.", "Give at least one sample, better some hundred.")
+    return batches
+
+
+def _records(before: Model, after: Model, plan: LowRankPlan, chosen: Choices, forms: Mapping[str, LowRank]) -> list[LayerRecord]:
+    recipes = {name: recipe for choice in chosen.values() for name, recipe in choice.items()}
+    new = after.graph.by_name
+    records = []
+    for layer in before.graph.layers():
+        old = sum(p.bytes for p in layer.parameters.values())
+        shape = layer.parameters["weight"].shape if "weight" in layer.parameters else ()
+        if layer.name in forms:
+            parts = [new[name] for name in (layer.name, *(f"{layer.name}.{i}" for i in range(2))) if name in new]
+            size = sum(p.bytes for part in parts for p in part.parameters.values())
+            records.append(LayerRecord(layer.name, layer.kind, shape, str(recipes[layer.name]), old, size))
+            continue
+        reason = plan.skipped.get(
+            layer.name, NOT_FASTER if not recipes else "it is worth its full rank, or its factors are not faster"
+        )
+        records.append(LayerRecord(layer.name, layer.kind, shape, "dense", old, old, skipped=reason))
+    return records
+
+
+def _warn(
+    before: Model, after: Model, wanted: Factorisation, agreement: Mapping[str, float], speedup: float | None, from_data: bool,
+    changed: bool,
+) -> None:  # fmt: skip
+    if not changed:
+        return
+    old, new = total_bytes(before.files()), total_bytes(after.files())
+    if new >= old:
+        warnings.warn(SizeWarning(f"The result is not smaller: {new} bytes instead of {old}. Use lower ranks."), stacklevel=2)
+    if wanted.budget.measure == "speedup" and speedup is not None and speedup < 0.95 * wanted.budget.value:
+        warnings.warn(
+            SpeedWarning(
+                f"The result was measured {speedup:.2f} times as fast as the original, not {wanted.budget.value:g} times."
+            ),
+            stacklevel=2,
+        )
+    warn_if_collapsed(
+        agreement, from_data,
+        "Use higher ranks, give --calib DATA, recover it with `modelkit recover`, or leave layers out with --ignore.",
+    )  # fmt: skip

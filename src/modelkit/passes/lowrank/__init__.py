@@ -1,0 +1,1 @@
+"""Plugins that say what an error of a factorised weight counts."""
