@@ -120,16 +120,16 @@ class _Fit:
         assert weight is not None
         self.layer, self.W0, self.biased = layer, as_matrix(layer, weight), "bias" in layer.parameters
         random, each = np.random.default_rng(seed), ROWS // len(batches)
-        training: list[Pairs] = []
-        held_out: list[Pairs] = []
+        parts: list[list[tuple[Array, Array]]] = [[], []]
         for i, feeds in enumerate(batches):
             offset = None if point.offset is None else now[point.offset][i]
             X, Y = pair(layer, feeds, now[edge][i], expected[point.edge][i], offset, each, random)
             assert Y is not None
             cut = max(1, int(len(X) * (1 - _HELD_OUT)))
-            training.append(Pairs.of(X[:cut], Y[:cut]))
-            held_out.append(Pairs.of(X[cut:], Y[cut:]))
-        self.training, self.held_out = _sum(training), _sum(held_out)
+            parts[0].append((X[:cut], Y[:cut]))
+            parts[1].append((X[cut:], Y[cut:]))
+        # One product over all rows: moments are larger than the rows of a batch.
+        self.training, self.held_out = (Pairs.of(*(np.concatenate(rows) for rows in zip(*part, strict=True))) for part in parts)
         self.every = self.training + self.held_out
         self._known: dict[str, Regression] = {}
 
@@ -142,10 +142,3 @@ class _Fit:
         """As a share of what the outputs hold."""
         error = self.held_out.error(W, self.training.bias(W) if self.biased else None)
         return error / max(self.held_out.yy, 1e-300)
-
-
-def _sum(parts: list[Pairs]) -> Pairs:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total

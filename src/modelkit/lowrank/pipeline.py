@@ -58,7 +58,7 @@ def lowrank(
     format before it is written. Where no factors are faster, the model is written unchanged, with a warning."""
     started = time.perf_counter()
     base = plan.base
-    batches = [] if calibration is None else _batches(base, calibration)
+    batches = [] if calibration is None else calibration_batches(base, calibration)
     latency = None
     if not wanted.always or wanted.budget.measure == "speedup":
         with stage("measuring the original"):
@@ -264,7 +264,7 @@ def _macs(graph: Graph) -> float:
     return float(sum(node_macs(graph, node) or 0 for node in graph.nodes))
 
 
-def _batches(model: Model, calibration: Dataset) -> list[Feeds]:
+def calibration_batches(model: Model, calibration: Dataset) -> list[Feeds]:
     """Calibration batches, as many as two walks side by side can hold the activations of. Raises ModelkitError for none."""
     most = max(1, _LIVE_BYTES // max(live_bytes(model.graph), 1))
     batches: list[Feeds] = []

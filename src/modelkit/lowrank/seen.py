@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from modelkit.analysis.rows import input_rows, output_rows, places
@@ -49,10 +47,8 @@ def _output_space(layer: Node, x: Array) -> tuple[int, ...]:
     return 1, *((size + sum(pads) - dilation * (k - 1) - 1) // stride + 1 for size, k, stride, pads, dilation in axes)
 
 
-def moments(rows: Mapping[int, Array], centred: bool) -> tuple[Array, Array]:
-    """The mean (in,), and the mean of x xᵀ (in, in), about it or about 0, over all batches."""
-    count = sum(len(part) for part in rows.values())
-    mean = sum(part.sum(0, dtype=np.float64) for part in rows.values()) / max(count, 1)
-    shift = mean.astype(np.float32) if centred else np.float32(0)
-    H = sum((((part - shift).T @ (part - shift)).astype(np.float64) for part in rows.values()), np.zeros((len(mean), len(mean))))
-    return mean, H / max(count, 1)
+def moments(X: Array, centred: bool) -> tuple[Array, Array]:
+    """The mean (in,) of rows (n, in), and the mean of x xᵀ (in, in), about it or about 0."""
+    mean = X.mean(0, dtype=np.float64)
+    rows = X - mean.astype(np.float32) if centred else X
+    return mean, (rows.T @ rows).astype(np.float64) / max(len(X), 1)

@@ -22,7 +22,7 @@ from .choices import Choice, Unit, Weighed, Weights, as_matrix, built, choices
 from .seen import moments, pair
 
 ROWS = 32768  # of a layer's inputs, over all batches
-_TRIED = (0.25, 0.65)  # shares of the choices at which the effect on the outputs is measured
+_TRIED = (0.0, 0.3, 0.7)  # shares of the choices at which the effect on the outputs is measured
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,9 @@ def weigh(
             raise ModelkitError(f"The weight of {layer.name} holds NaN or infinity.", f"Leave it out with --ignore {layer.name}.")
         if batches and chosen.needs != "nothing" and layer.kind != "embedding":
             each = ROWS // len(batches)
-            rows = {i: pair(layer, feeds, values[unit.edge][i], None, None, each, random)[0] for i, feeds in enumerate(batches)}
+            rows = [pair(layer, feeds, values[unit.edge][i], None, None, each, random)[0] for i, feeds in enumerate(batches)]
             biased = "bias" in layer.parameters
-            mean, H = moments(rows, biased)
+            mean, H = moments(np.concatenate(rows), biased)
             if not np.isfinite(H).all():
                 raise ModelkitError(
                     f"The input of {layer.name} holds NaN or infinity on the calibration data.",

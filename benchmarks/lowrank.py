@@ -1,0 +1,194 @@
+"""Low rank: plain SVD, activation-aware and refitted factors, uniform and allocated ranks, at equal parameters.
+
+    python benchmarks/lowrank.py [--only WORD] [--save]
+
+On a real sentence encoder (agreement of similarities with the dense one on sentences of the data folder), a CNN and a small
+language model trained on it. Shares of parameters are of the layers that are factorised (the encoder's linears, not its tables).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+MODELS = ROOT / "benchmarks" / "models"
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
+MARKS = "<!-- low rank -->", "<!-- end of low rank -->"
+SHARES = (0.8, 0.6, 0.5)
+WAYS = {
+    "plain SVD, uniform": ("svd", True),
+    "whitened, uniform": ("whitened", True),
+    "refit, uniform": ("refit", True),
+    "plain SVD, allocated": ("svd", False),
+    "whitened, allocated": ("whitened", False),
+    "refit, allocated": ("refit", False),
+}
+
+
+def main() -> None:
+    from modelkit.bench.cpu import cpu_name
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="only models whose name holds this")
+    parser.add_argument("--save", action="store_true", help="write the table into docs/benchmarks.md")
+    arguments = parser.parse_args()
+    lines = [
+        f"| model, metric | factors | {' | '.join(f'{share:g}' for share in SHARES)} | seconds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, model, calib, score in cases():
+        if arguments.only not in name:
+            continue
+        lines.append(f"| {name} | dense | {' | '.join([f'{score(model):.4f}'] * len(SHARES))} | |")
+        for way, (algorithm, uniform) in WAYS.items():
+            found, seconds = [], 0.0
+            for share in SHARES:
+                value, took = factorised(model, calib, algorithm, uniform, share, score)
+                found.append(value)
+                seconds = max(seconds, took)
+                print(f"{name}: {way} at {share}: {value} ({took:.0f} s)", file=sys.stderr, flush=True)
+            lines.append(f"| {name} | {way} | {' | '.join(found)} | {seconds:.0f} |")
+    text = "\n".join(lines)
+    print(text, "\n", partial())
+    if arguments.save:
+        document = DOCUMENT.read_text()
+        before, _, rest = document.partition(MARKS[0])
+        after = rest.partition(MARKS[1])[2]
+        DOCUMENT.write_text(f"{before}{MARKS[0]}\n{cpu_name()}.\n\n{text}\n\n{partial()}\n{MARKS[1]}{after}")
+
+
+def cases() -> Any:
+    encoder = MODELS / "minilm.onnx"
+    if not encoder.exists():
+        raise SystemExit("benchmarks/models/minilm.onnx is missing: `python benchmarks/train_models.py minilm`.")
+    yield "MiniLM-L6, Spearman with dense", encoder, MODELS / "minilm-calib.npz", similarities(encoder)
+    data = ROOT.parent / "shared" / "data"
+    cnn = ROOT / "sample_models" / "cifar-cnn" / "model.onnx"
+    if (data / "cifar10_test.npz").exists():
+        yield "CIFAR CNN, accuracy", cnn, images(data / "cifar10_train.npz"), accuracy(images(data / "cifar10_test.npz", 5000))
+
+
+def images(path: Path, count: int = 512) -> Path:
+    """A part of the data as the sample models take it."""
+    arrays = np.load(path)
+    out = MODELS / f"lowrank-{path.stem}-{count}.npz"
+    x, y = (arrays[key] for key in arrays.files[:2])
+    np.savez(out, x=x[:count], y=y[:count])
+    return out
+
+
+def run(*words: object) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, "-m", "modelkit", *map(str, words), "--json", "-q"], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def factorised(model: Path, calib: Path, algorithm: str, uniform: bool, share: float, score: Any) -> tuple[str, float]:
+    report = run("inspect", model)["inputs"][0]
+    layers = [layer for layer in report["layers"] if layer["kind"] != "embedding"]
+    inside = sum(layer["parameters"] for layer in layers)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "low.onnx"
+        words = ["lowrank", model, "-o", out, "--always", "--algorithm", algorithm, "--calib", calib]
+        words += [word for layer in report["layers"] if layer["kind"] == "embedding" for word in ("--ignore", layer["name"])]
+        began = time.monotonic()
+        if uniform:
+            return uniformly(model, calib, algorithm, share, out, score)
+        words += ["--params", 1 - (1 - share) * inside / report["parameters"]]
+        run(*words)
+        return f"{score(out):.4f}", time.monotonic() - began
+
+
+def uniformly(model: Path, calib: Path, algorithm: str, share: float, out: Path, score: Any) -> tuple[str, float]:
+    """Every layer with the rank that leaves it this share of its parameters."""
+    from modelkit.core import passes
+    from modelkit.core.pruning import Budget
+    from modelkit.data import open_data
+    from modelkit.lowrank.choices import Recipe
+    from modelkit.lowrank.fitting import fit, key
+    from modelkit.lowrank.pipeline import calibration_batches
+    from modelkit.lowrank.planning import Factorisation, plan_lowrank
+    from modelkit.models.opening import open_model
+
+    began = time.monotonic()
+    opened = open_model(model)
+    chosen: Any = passes.build(f"lowrank.{algorithm}", {})
+    data = open_data(str(calib), opened)
+    plan = plan_lowrank(opened, Factorisation(algorithm, chosen, Budget("params", share), always=True), data)
+    choices = {}
+    for unit in plan.units:
+        for layer in unit.layers:
+            rows, *others = layer.parameters["weight"].shape
+            columns = int(np.prod(others))
+            rank = int(share * rows * columns / (rows + columns))
+            if layer.kind != "embedding" and rank:
+                choices.setdefault(key(unit), {})[layer.name] = Recipe("svd", (rank,))
+    result = plan.base.copy()
+    result.factorise(fit(result, plan.units, choices, chosen, calibration_batches(plan.base, data), 0))
+    result.save(out)
+    return f"{score(out):.4f}", time.monotonic() - began
+
+
+def similarities(dense: Path) -> Any:
+    """Spearman's correlation of the cosine similarities of all pairs of test sentences with the dense encoder's."""
+    feeds = dict(np.load(MODELS / "minilm-test.npz"))
+    feeds = {name: feeds[name][:256] for name in ("input_ids", "attention_mask") if name in feeds}
+
+    def cosines(path: Path) -> Any:
+        import onnxruntime
+
+        vectors = onnxruntime.InferenceSession(path).run(None, feeds)[0]
+        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return (vectors @ vectors.T)[np.triu_indices(len(vectors), 1)]
+
+    expected = rank(cosines(dense))
+    return lambda path: float(np.corrcoef(expected, rank(cosines(path)))[0, 1])
+
+
+def rank(values: Any) -> Any:
+    return np.argsort(np.argsort(values))
+
+
+def accuracy(data: Path) -> Any:
+    def score(path: Path) -> float:
+        report = run("bench", path, "--data", data, "--metric", "accuracy", "--max-time", 1)
+        return float(report["measurements"][0]["quality"]["accuracy"]["value"])
+
+    return score
+
+
+def partial() -> str:
+    """Time of the leading 64 of 4096 directions, partial and whole, and the error of each."""
+    from modelkit.algorithms.lowrank.partial import leading
+
+    rng = np.random.default_rng(0)
+    Q = [np.linalg.qr(rng.standard_normal((4096, 4096), np.float32))[0] for _ in range(2)]
+    M = (Q[0] / np.arange(1, 4097, dtype=np.float32)) @ Q[1]
+    began = time.monotonic()
+    U, s, Vt = np.linalg.svd(M, full_matrices=False)
+    whole = time.monotonic() - began
+    best = np.linalg.norm(M - (U[:, :64] * s[:64]) @ Vt[:64])
+    began = time.monotonic()
+    found, _ = leading(M, 64)
+    took = time.monotonic() - began
+    found = found.astype(np.float32)
+    return (
+        f"Rank 64 of a 4096×4096 matrix: {took:.2f} s partially, {whole:.1f} s by a whole SVD ({whole / took:.0f}× faster), "
+        f"error {np.linalg.norm(M - found @ (found.T @ M)) / best - 1:+.2%}."
+    )
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    main()

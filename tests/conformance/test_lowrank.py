@@ -1,0 +1,118 @@
+"""Low-rank forms × formats × architectures: the model with chains computes what the model with the decoded weights computes."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from modelkit.analysis.chains import chained, reason_against
+from modelkit.analysis.macs import node_macs
+from modelkit.core.errors import ModelkitError, ModelkitWarning
+from modelkit.core.forms import Dense
+from modelkit.core.lowrank import LowRank, Metric
+from modelkit.lowrank.choices import Recipe, Unit, Weighed, Weights, as_matrix, built, units
+from modelkit.models.opening import open_model
+from modelkit.publish import outputs_of, relative_difference
+from tests.architectures import ARCHITECTURES
+from tests.conformance.test_pruning import run_without_modelkit
+
+QUICK = ("mlp", "resnet", "bert")
+
+
+@pytest.fixture(autouse=True)
+def silent():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ModelkitWarning)
+        yield
+
+
+def _cases():
+    return [
+        pytest.param(name, family, marks=() if name in QUICK else pytest.mark.slow)
+        for name in ARCHITECTURES
+        for family in ("onnx", "pt2")
+    ]
+
+
+def _forms(model):
+    """Every layer in one of the forms that it can take, the next one of them for each."""
+    graph = model.graph
+    found = units(graph, {layer.name for layer in graph.layers() if reason_against(graph, layer) is None})
+    forms = {}
+    for turn, unit in enumerate(found):
+        weighed = {
+            layer.name: Weighed(as_matrix(layer, model.parameter(layer.name, "weight")), Metric()) for layer in unit.layers
+        }
+        if len(unit.layers) > 1:
+            choice = {layer.name: Recipe("shared", (4,)) for layer in unit.layers}
+        else:
+            layer = unit.layers[0]
+            shape = layer.parameters["weight"].shape
+            schemes = [Recipe("svd", (max(1, min(shape[:2]) // 2),))]
+            if layer.kind == "conv" and len(shape) == 4 and min(shape[2:]) > 1:
+                schemes.append(Recipe("spatial", (3,)))
+            if layer.kind == "conv" and min(shape[:2]) > 2:
+                schemes.append(Recipe("tucker", (min(shape[1], 3), min(shape[0], 2))))
+            choice = {layer.name: schemes[turn % len(schemes)]}
+        forms |= built(Weights(unit, weighed), choice)
+    return forms
+
+
+@pytest.mark.parametrize(("architecture", "family"), _cases())
+def test_chains_compute_what_their_product_does(zoo, tmp_path, architecture, family):
+    model = open_model(getattr(zoo, family)(architecture))
+    feeds, _ = zoo.arrays(architecture)
+    forms = _forms(model)
+    if not forms:
+        pytest.skip("no layer of it can be factorised")
+    chains, decoded = model.copy(), model.copy()
+    expected_macs = chained(model.graph, forms)
+    chains.factorise(forms)
+    for name, form in forms.items():
+        decoded.set_parameter(name, "weight", Dense(form.decode().astype(np.float32)))
+    expected = outputs_of(decoded, feeds)
+    assert relative_difference(expected, outputs_of(chains, feeds)) < 2e-4
+    assert set(forms) <= {layer.name for layer in chains.graph.layers()}
+    # What was foreseen of the chains is what they are.
+    new = {layer.name for layer in chains.graph.layers()} - {layer.name for layer in model.graph.layers()}
+    made = [node for node in chains.graph.nodes if node.name in new or node.name in forms]
+    assert sum(node_macs(chains.graph, node) for node in made) == sum(
+        node_macs(expected_macs, node) for node in expected_macs.nodes
+    )
+    assert len(made) == len(expected_macs.nodes)
+    path = tmp_path / f"chains.{family}"
+    chains.save(path)
+    assert relative_difference(expected, outputs_of(open_model(path), feeds)) < 2e-4
+    for batch in (2, 5) if ARCHITECTURES[architecture].dynamic else (2,):
+        example = {key: value.numpy() for key, value in ARCHITECTURES[architecture].example(batch).items()}
+        assert all(np.isfinite(array).all() for array in run_without_modelkit(path, example))
+
+
+@pytest.mark.parametrize("family", ["onnx", "pt2"])
+def test_a_chain_can_be_quantised(zoo, family):
+    from modelkit.core import passes
+
+    model = open_model(getattr(zoo, family)("mlp"))
+    feeds, _ = zoo.arrays("mlp")
+    model.factorise(_forms(model))
+    expected = outputs_of(model, feeds)
+    rounding = passes.build("quantize.rtn", {"bits": 8})
+    for layer in model.graph.layers():
+        if rounding.skip(layer) is None:
+            model.set_parameter(layer.name, "weight", rounding.compress(layer, model.parameter(layer.name, "weight")))
+    assert relative_difference(expected, outputs_of(model, feeds)) < 0.1
+
+
+@pytest.mark.parametrize("family", ["onnx", "pt2"])
+def test_a_form_of_another_shape_is_refused(zoo, family):
+    model = open_model(getattr(zoo, family)("mlp"))
+    layer = next(model.graph.layers())
+    with pytest.raises(ModelkitError, match="shape"):
+        model.factorise({layer.name: LowRank((np.zeros((2, 3), np.float32), np.zeros((5, 2), np.float32)))})
+
+
+def test_layers_that_read_one_value_are_one_unit(zoo):
+    model = open_model(zoo.onnx("bert"))
+    found = units(model.graph, {layer.name for layer in model.graph.layers() if layer.kind == "linear"})
+    assert max(len(unit.layers) for unit in found) == 3
+    assert all(isinstance(unit, Unit) and len({layer.inputs[0] for layer in unit.layers}) == 1 for unit in found)
