@@ -76,7 +76,7 @@ def plan_pruning(model: Model, wanted: Pruning, calibration: Dataset | None) -> 
     wanted.selection.check(names)
     _check_dense(model)
     base = model.copy()
-    normed = frozenset(fold_norms(base))
+    fold_norms(base)
     found = channel_groups(base)
     skipped = {name: reason for name, reason in found.frozen.items() if name in names}
     groups = []
@@ -110,7 +110,6 @@ def plan_pruning(model: Model, wanted: Pruning, calibration: Dataset | None) -> 
         wanted.seed,
         _fixed(channels, wanted.selection, names),
         measure,
-        normed,
         None if calibration is None else _gradients(base, calibration, wanted.seed),
     )
     if not wanted.chosen.removes_branches:

@@ -45,8 +45,7 @@ class PruningTask:
     those that the user excluded. cost and limit: the result's `cost(model.graph)` must be at most `limit`.
     round_to: groups keep a multiple of this many units where they are larger. batches: calibration data, anew at each call.
     fixed: layers whose weights must stay as they are. measure: for a budget of speed, how many times as fast as the original a
-    candidate is (its weights don't matter); `cost` only predicts it. normed: layers that a batch norm was folded into. gradients:
-    of the loss of the unpruned model; there when batches are. Raises ModelkitError where torch can't run the model.
+    candidate is (its weights don't matter); `cost` only predicts it. gradients: of the loss of the unpruned model; there when batches are. Raises ModelkitError where torch can't run the model.
     """
 
     model: Model
@@ -59,7 +58,6 @@ class PruningTask:
     seed: int = 0
     fixed: frozenset[str] = frozenset()
     measure: Callable[[Model], float] | None = None
-    normed: frozenset[str] = frozenset()
     gradients: Gradients | None = None
     progress: Callable[[str], Any] = field(default=lambda name: None)
 

@@ -40,7 +40,9 @@ def gradients(model: Model, data: Dataset, sites: Collection[Site], seed: int) -
     loss = _Likelihood(program, data, seed)
     size = fixed_batch(model.graph) or _BATCH
     for start in range(0, data.n, size):
-        feeds, labels = data.take(np.arange(start, start + size if fixed_batch(model.graph) else min(start + size, data.n)) % data.n)
+        feeds, labels = data.take(
+            np.arange(start, start + size if fixed_batch(model.graph) else min(start + size, data.n)) % data.n
+        )
         given = {name: torch.from_numpy(np.ascontiguousarray(feeds[other])) for name, other in inputs.items()}
         try:
             found = torch.autograd.grad(loss(module(given), labels), unique, allow_unused=True)

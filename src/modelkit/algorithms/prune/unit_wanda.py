@@ -15,6 +15,8 @@ import numpy as np
 from modelkit.core.channels import Positions
 from modelkit.core.forms import Array
 
+from .unit_norms import shares
+
 
 class Reading(NamedTuple):
     """A weight that reads the units. axis: of `weight`, the inputs. units: that each position along it belongs to, or −1.
@@ -27,16 +29,12 @@ class Reading(NamedTuple):
 
 
 def unit_wanda(readings: Sequence[Reading], size: int) -> Array:
-    """Scores (size,) of a group's units, of mean 1, so that they compare across groups.
-
-    Of one weight the score is √ Σ ‖W_j‖² E[x_j²] over the unit's inputs j, relative to the mean over the units; with several
-    weights the squares are averaged. 1 for all where nothing reads them."""
+    """Scores (size,) of a group's units that compare across groups: (‖W_j‖ · ‖x_j‖)² summed over a unit's inputs j, as the share
+    of all units, and summed over the weights. It estimates the relative squared errors of what they compute. 1 for all without
+    weights."""
     total = np.zeros(size)
     for weight, axis, units, energy in readings:
         rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
         mine = units >= 0
-        added = np.bincount(units[mine], ((rows**2).sum(1) * energy)[mine], minlength=size)
-        total += added / max(added.mean(), np.finfo(np.float64).tiny)
-    scores = np.sqrt(total)
-    mean = float(scores.mean())
-    return scores / mean if mean > 0 else np.ones(size)
+        total += shares(np.bincount(units[mine], ((rows**2).sum(1) * energy)[mine], minlength=size))
+    return total if readings else np.ones(size)

@@ -35,7 +35,7 @@ class ChannelMagnitude:
 
 
 def magnitudes(model: Model, group: ChannelGroup) -> Array:
-    """Scores (size,) of the group's units, of mean 1."""
+    """Scores (size,) of the group's units."""
     parts = []
     for slot, units in {**group.writers, **group.readers}.items():
         weight = model.parameter(slot.node, slot.role) if slot.role.startswith("weight") else None

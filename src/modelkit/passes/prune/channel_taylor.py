@@ -42,7 +42,9 @@ class ChannelTaylor:
     def prune(self, task: PruningTask) -> Model:
         assert task.gradients is not None
         slots = {group.name: _slots(task.model, group) for group in task.channels}
-        weights = {(slot.node, slot.role): task.model.parameter(slot.node, slot.role) for found in slots.values() for slot in found}
+        weights = {
+            (slot.node, slot.role): task.model.parameter(slot.node, slot.role) for found in slots.values() for slot in found
+        }
         squares: dict[str, Array] = {}
         for gradients in task.gradients(list(weights)):
             for group in task.channels:
@@ -68,17 +70,11 @@ def _slots(model: Model, group: ChannelGroup) -> Mapping[Slot, Positions]:
 
 
 def _comparable(task: PruningTask, squares: Mapping[str, Array]) -> dict[str, Array]:
-    """Scores of all groups; those without gradients are ranked by magnitude and take the others' mean."""
-    known = [np.sqrt(values) for values in squares.values()]
-    if not known or not all(np.isfinite(values).all() for values in known):
+    """Scores of all groups; those without gradients are ranked by magnitude, on the others' scale."""
+    if not squares or not all(np.isfinite(values).all() for values in squares.values()):
         raise ModelkitError(
             "The loss has no finite gradient with respect to the weights of this model.", "Use --algorithm obs or wanda."
         )
-    scores = {}
-    for group in task.channels:
-        if group.name in squares:
-            values = np.sqrt(squares[group.name])
-            scores[group.name] = values / (float(values.mean()) or 1.0)
-        else:
-            scores[group.name] = magnitudes(task.model, group)
-    return scores
+    norms = {group.name: magnitudes(task.model, group) for group in task.channels}
+    scale = sum(values.sum() for values in squares.values()) / (sum(norms[name].sum() for name in squares) or 1.0)
+    return {name: squares[name] if name in squares else scale * values for name, values in norms.items()}

@@ -14,10 +14,10 @@ from .restore import restore
 
 
 def prune_by(task: PruningTask, scores: Mapping[str, Array]) -> Model:
-    """The task's model without the units of the lowest scores. With calibration data the layers behind get back their means."""
+    """The task's model without the units of the lowest scores. With calibration data the layers behind get back their moments."""
     original, model = task.model.copy(), task.model
     cut = task.channels.cut(chosen(task, scores))
     model.shrink(cut)
     if task.batches is not None:
-        restore(original, model, cut, calibration(task), task.fixed, task.normed, task.seed)
+        restore(original, model, cut, calibration(task), task.fixed, task.seed)
     return model

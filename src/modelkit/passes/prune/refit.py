@@ -38,7 +38,9 @@ def refit(
 
     fixed: layers to leave as they are. gone: layers of branches that will be removed, which need no fit; `constants`: the last
     layer of each, whose bias alone is fitted."""
-    layers = [layer for layer in behind(original.graph, cut, can_refit) if layer.name in constants or not {layer.name} & {*fixed, *gone}]
+    layers = [
+        layer for layer in behind(original.graph, cut, can_refit) if layer.name in constants or not {layer.name} & {*fixed, *gone}
+    ]
     points = {layer.name: fit_point(original.graph, layer) for layer in layers}
     random = np.random.default_rng(wanted.seed)
     expected = Values(original, batches, [[points[layer.name].edge] for layer in layers])

@@ -1,7 +1,7 @@
-"""After channels have gone without a refit: every layer behind gives the mean again that it gave, a batch norm the variance too.
+"""After channels have gone without a refit: every output of the layers behind gets back the mean and the variance that it had.
 
-This is batch norm statistics estimated anew on the calibration data, and the same for batch norms that were folded into the
-layers before them; elsewhere the bias makes up for what the channels contributed on average.
+This is batch norm statistics estimated anew on the calibration data, whether a batch norm is still there, was folded into the layer
+before it (by us, or by whoever exported the file), or never was.
 """
 
 from __future__ import annotations
@@ -33,11 +33,8 @@ def can_restore(graph: Graph, node: Node) -> bool:
     return node.kind in ("linear", "conv") or (node.kind == "norm" and node.function == "batch" and bias is not None)
 
 
-def restore(
-    original: Model, model: Model, cut: Cut, batches: Sequence[Feeds], fixed: Collection[str], normed: Collection[str], seed: int
-) -> None:
-    """Both models are walked side by side; `model` is the original shrunk by `cut`. fixed: layers to leave as they are. normed:
-    layers that a batch norm was folded into."""
+def restore(original: Model, model: Model, cut: Cut, batches: Sequence[Feeds], fixed: Collection[str], seed: int) -> None:
+    """Both models are walked side by side; `model` is the original shrunk by `cut`. fixed: layers to leave as they are."""
     nodes = [node for node in behind(original.graph, cut, can_restore) if node.name not in fixed]
     random = np.random.default_rng(seed)
     expected = Values(original, batches, [[node.outputs[0]] for node in nodes])
@@ -54,9 +51,7 @@ def restore(
             rows = output_rows(node, wide, where)
             before.append(rows if kept is None else rows[:, kept])
             after.append(output_rows(node, run({**batches[index], source: x[index]})[target], where))
-        spread = node.kind == "norm" or node.name in normed
-        factor, shift = restoring(np.concatenate(before), np.concatenate(after), spread)
-        _transform(model, now, factor, shift)
+        _transform(model, now, *restoring(np.concatenate(before), np.concatenate(after)))
 
 
 def _transform(model: Model, node: Node, factor: Array, shift: Array) -> None:
