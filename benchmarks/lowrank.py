@@ -124,7 +124,7 @@ def uniformly(model: Path, calib: Path, algorithm: str, share: float, out: Path,
     began = time.monotonic()
     opened = open_model(model)
     chosen: Any = passes.build(f"lowrank.{algorithm}", {})
-    data = open_data(str(calib), opened)
+    data = open_data(str(calib), opened.graph.inputs)
     plan = plan_lowrank(opened, Factorisation(algorithm, chosen, Budget("params", share), always=True), data)
     choices = {}
     for unit in plan.units:

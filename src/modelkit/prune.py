@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,10 @@ from .calibrate import calibration_batch
 from .compress import Result, Stage
 from .core.channels import ChannelGroup, Channels
 from .core.errors import ModelkitError, SpeedWarning
+from .core.forms import Array
 from .core.graph import Graph
 from .core.model import Feeds, Model
-from .core.pruning import Budget, ChannelPass, Cost, PruningTask
+from .core.pruning import Budget, ChannelPass, Cost, Gradients, PruningTask, Site
 from .core.selection import Selection
 from .costs import Latency, parameters
 from .publish import publish
@@ -110,6 +111,7 @@ def plan_pruning(model: Model, wanted: Pruning, calibration: Dataset | None) -> 
         wanted.seed,
         _fixed(channels, wanted.selection, names),
         measure,
+        None if calibration is None else _gradients(base, calibration, wanted.seed),
     )
     if not wanted.chosen.removes_branches:
         check_reachable(task)
@@ -226,6 +228,15 @@ def _fixed(channels: Channels, selection: Selection, names: Iterable[str]) -> fr
 
 def _batches(model: Model, calibration: Dataset) -> Callable[[], Iterable[Feeds]]:
     return lambda: feeds_of(model, calibration, calibration_batch(model.graph))
+
+
+def _gradients(base: Model, calibration: Dataset, seed: int) -> Gradients:
+    def gradients(sites: Collection[Site]) -> Iterator[Mapping[Site, Array]]:
+        from .distill.fisher import gradients  # torch
+
+        return gradients(base, calibration, sites, seed)
+
+    return gradients
 
 
 def layer_records(before: Model, after: Model, skipped: dict[str, str]) -> list[LayerRecord]:

@@ -158,7 +158,7 @@ class Lesson:
     def __call__(self, rows: Array, training: bool) -> torch.Tensor:
         import torch
 
-        from .distill.losses import relative_error
+        from .distill.losses import cross_entropy, relative_error
 
         feeds, labels = self.data.take(rows)
         answers = self.teacher(rows, feeds)
@@ -168,7 +168,7 @@ class Lesson:
         if not training:
             return loss
         if self._wanted.labels and labels is not None:
-            own = _cross_entropy(found[next(iter(self.distance.kinds))], torch.from_numpy(labels).to(device))
+            own = cross_entropy(found[next(iter(self.distance.kinds))], torch.from_numpy(labels).to(device))
             loss = (1 - self._wanted.labels) * loss + self._wanted.labels * own
         if self._features:
             errors = [relative_error(found[name].float(), answers[name].float()) for name in self._features]
@@ -201,14 +201,6 @@ def _lesson(model: TorchModel, teacher: Model, data: Dataset, wanted: Distillati
     sparse = any("pattern" in dict(entry.get("options", {})) for entry in model.provenance.history)
     module = model.trainable(sparse, list(features), wanted.device)
     return Lesson(module, asked, data, Distance(losses, wanted.temperature, ends), list(features), wanted)
-
-
-def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    from torch.nn import functional
-
-    if labels.ndim == 2:  # tokens: each position tells the next
-        logits, labels = logits[:, :-1], labels[:, 1:]
-    return functional.cross_entropy(logits.float().flatten(0, -2), labels.flatten())
 
 
 def _digest(path: Path) -> str:

@@ -21,7 +21,7 @@ def torch_file(tmp_path):
 
 
 class FixedLatency:
-    """Time as the test says: every layer takes its parameters' number, or twice that in a chain; wholes are as fast as `whole`."""
+    """Time as the test says: a layer takes as long as it has parameters, `chain` times that in a chain."""
 
     whole = 1.5
     chain = 1.0

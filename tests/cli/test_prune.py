@@ -163,3 +163,25 @@ def test_the_documented_training_of_a_pruned_file(modelkit, torch_file, monkeypa
     assert trained(torch.zeros(3, 3, 8, 8)).shape == (3, 10)
     outcome = modelkit("inspect", "trained.pt2", "--json")
     assert outcome.code == 0 and outcome.report["inputs"][0]["layers"][0]["shape"][0] < 16
+
+
+@pytest.mark.parametrize("algorithm", ["wanda", "taylor"])
+@pytest.mark.parametrize("family", ["onnx", "torch"])
+@pytest.mark.parametrize("labels", [True, False])
+def test_importance_from_data(modelkit, model, torch_file, tmp_path, algorithm, family, labels):
+    rng = np.random.default_rng(0)
+    arrays = {"x": rng.standard_normal((32, 3, 8, 8)).astype(np.float32)}
+    if labels:
+        arrays["y"] = rng.integers(0, 10, 32)
+    np.savez(tmp_path / "data.npz", **arrays)
+    source = model if family == "onnx" else torch_file
+    outcome = modelkit("prune", source, "--macs", "0.6", "--algorithm", algorithm, "--calib", tmp_path / "data.npz", "--json")
+    assert outcome.code == 0, outcome.err
+    report = outcome.report
+    assert report["passes"][0]["pass"] == f"prune.channel.{algorithm}"
+    assert report["output"]["macs"] <= 0.6 * report["inputs"][0]["macs"]
+
+
+@pytest.mark.parametrize("algorithm", ["wanda", "taylor"])
+def test_importance_from_data_needs_data(refused, model, algorithm):
+    assert "needs calibration data" in refused("prune", model, "--macs", 0.5, "--algorithm", algorithm)

@@ -17,7 +17,7 @@ Places = tuple[slice, ...]
 def places(layer: Node, output: Shape, limit: int, random: np.random.Generator) -> Places:
     """Which positions to take of an output of this shape, the batch first: about `limit` in all, evenly spread, their start drawn
     by chance (borders are unlike the rest)."""
-    space = output[2:] if layer.kind == "conv" else output[1:-1]
+    space = output[1:-1] if layer.kind == "linear" else output[2:]
     taken: list[slice] = []
     for axis, size in enumerate(space):
         surplus = output[0] * prod(space[axis:]) / limit

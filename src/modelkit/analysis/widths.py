@@ -56,9 +56,11 @@ def unreachable(task: PruningTask, least: float) -> ModelkitError:
 
 
 def chosen(task: PruningTask, scores: Mapping[str, Array]) -> dict[str, Mask]:
-    """Which units stay when those of the lowest scores go until the budget is met. `scores` are comparable across groups; each
-    group keeps one of its `widths`. Raises ModelkitError when even the smallest widths cost too much."""
+    """Which units stay when those go, until the budget is met, that do the least harm for what they save. `scores`: the harm of
+    each unit, comparable across groups; each group keeps one of its `widths`. Raises ModelkitError when even the smallest widths
+    cost too much."""
     check_reachable(task)
+    scores = {group.name: scores[group.name] / _saving(task, group) for group in task.channels}
     levels = np.unique(np.concatenate([np.sort(values) for values in scores.values()]))
     low, high = 0, len(levels)  # below levels[0] nothing goes; at `high` all that can
     while low < high:
@@ -69,6 +71,17 @@ def chosen(task: PruningTask, scores: Mapping[str, Array]) -> dict[str, Mask]:
         else:
             low = middle + 1
     return _kept(task, scores, levels, low)
+
+
+def _saving(task: PruningTask, group: ChannelGroup) -> float:
+    """What a unit costs on average over half of the group, as a share of the whole."""
+    if group.size == 1:
+        return 1.0
+    half = np.arange(group.size) < group.size // 2
+    graph = task.channels.graph
+    whole = task.cost(graph)
+    saved = whole - task.cost(task.channels.cut({group.name: half}).resized(graph))
+    return max(saved / whole, 1e-9) / (group.size - group.size // 2)
 
 
 def _kept(task: PruningTask, scores: Mapping[str, Array], levels: Array, index: int) -> dict[str, Mask]:

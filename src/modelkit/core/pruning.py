@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
 from .channels import Channels
+from .forms import Array
 from .graph import Graph
 from .model import Feeds, Model
 
 Measure = Literal["sparsity", "macs", "params", "speedup", "rank", "energy"]
+Site = tuple[str, str]  # a node and the role of a parameter of it
+# Of a loss with respect to parameters of the model, a batch of the calibration data at a time; those that can't be had are
+# left out.
+Gradients = Callable[[Collection[Site]], Iterator[Mapping[Site, Array]]]
 Cost = Callable[[Graph], float]  # of a graph that may be `Cut.resized`; in the same unit as the task's limit
 
 
@@ -42,7 +47,8 @@ class PruningTask:
     those that the user excluded. cost and limit: the result's `cost(model.graph)` must be at most `limit`.
     round_to: groups keep a multiple of this many units where they are larger. batches: calibration data, anew at each call.
     fixed: layers whose weights must stay as they are. measure: for a budget of speed, how many times as fast as the original a
-    candidate is (its weights don't matter); `cost` only predicts it.
+    candidate is (its weights don't matter); `cost` only predicts it. gradients: of the loss of the unpruned model; there
+    when batches are. Raises ModelkitError where torch can't run the model.
     """
 
     model: Model
@@ -55,6 +61,7 @@ class PruningTask:
     seed: int = 0
     fixed: frozenset[str] = frozenset()
     measure: Callable[[Model], float] | None = None
+    gradients: Gradients | None = None
     progress: Callable[[str], Any] = field(default=lambda name: None)
 
 

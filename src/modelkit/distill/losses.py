@@ -67,7 +67,7 @@ class Distance:
 
     def divergence(self, student: torch.Tensor, teacher: torch.Tensor, probabilities: bool) -> torch.Tensor:
         """T² · KL(teacher ‖ student) of the distributions along the last axis at temperature T, the mean over all others."""
-        s, t = (_logits(value, probabilities) / self.temperature for value in (student, teacher))
+        s, t = (logits_of(value, probabilities) / self.temperature for value in (student, teacher))
         kl = functional.kl_div(functional.log_softmax(s, -1), functional.log_softmax(t, -1), reduction="none", log_target=True)
         return kl.sum(-1).mean() * self.temperature**2
 
@@ -78,7 +78,15 @@ def relative_error(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor
     return error
 
 
-def _logits(value: torch.Tensor, probabilities: bool) -> torch.Tensor:
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
+    """With the classes (batch,), or with tokens (batch, length), where each position tells the next."""
+    if labels.ndim == 2:
+        logits, labels = logits[:, :-1], labels[:, 1:]
+    return functional.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), reduction=reduction)
+
+
+def logits_of(value: torch.Tensor, probabilities: bool) -> torch.Tensor:
+    """What a softmax makes the distribution from; finite."""
     if probabilities:
         value = value.clamp_min(1e-8).log()
     return torch.nan_to_num(value, neginf=_LOWEST)

@@ -56,11 +56,16 @@ def to_onnx(model: Model) -> OnnxModel:
 
 def to_torch(model: Model) -> TorchModel:
     """The model as a torch program, with its forms and grids. Raises ModelkitError for what has no counterpart in torch."""
+    return to_torch_by_layer(model)[0]
+
+
+def to_torch_by_layer(model: Model) -> tuple[TorchModel, Mapping[str, str | None]]:
+    """As `to_torch`, and what each layer is called there; None for one that is no layer of its own."""
     from .onnx_to_torch import program_from_onnx
     from .torch.model import TorchModel
 
     if isinstance(model, TorchModel):
-        return model
+        return model, {node.name: node.name for node in model.graph.layers()}
     assert isinstance(model, OnnxModel)
     base = model.copy()
     changes = base._changes
@@ -90,7 +95,7 @@ def to_torch(model: Model) -> TorchModel:
         layers[name] = candidates.pop(0) if candidates else None
     _apply(result, forms, layers)
     _carry(model.provenance, result.provenance)
-    return result
+    return result, layers
 
 
 def _forms_of_file(model: OnnxModel) -> dict[tuple[str, str], tuple[WeightForm, DynamicGrid | None]]:

@@ -11,18 +11,22 @@ from modelkit.core.forms import Array
 
 
 def unit_norms(parts: Sequence[tuple[Array, int, Positions]], size: int) -> Array:
-    """Scores (size,) of a group's units, of mean 1, so that they compare across groups.
+    """Scores (size,) of a group's units that compare across groups: each weight's squares, of which a unit has a share, sum to 1.
 
-    parts: (weight, axis, unit of each position along the axis, or −1). A unit's share of a weight is the root mean square of its
-    slices relative to that of the whole weight; its score is the mean over the weights. This is the group norm of "DepGraph:
-    Towards Any Structural Pruning" (Fang et al., 2023), section 3.3, with L2 norms and each weight taken on its own scale.
+    parts: (weight, axis, unit of each position along the axis, or −1). A unit's score is the sum of its shares over the weights:
+    the group norm of "DepGraph: Towards Any Structural Pruning" (Fang et al., 2023), section 3.3, with each weight taken on
+    its own
+    scale. 1 for all without weights.
     """
-    shares = []
+    total = np.zeros(size)
     for weight, axis, units in parts:
         rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
         mine = units >= 0
-        squares = np.bincount(units[mine], (rows[mine] ** 2).mean(1), minlength=size)
-        counts = np.bincount(units[mine], minlength=size)
-        norms = np.sqrt(squares / np.maximum(counts, 1))
-        shares.append(norms / (norms.mean() or 1.0))
-    return np.mean(shares, axis=0) if shares else np.ones(size)
+        total += shares(np.bincount(units[mine], (rows[mine] ** 2).sum(1), minlength=size))
+    return total if parts else np.ones(size)
+
+
+def shares(amounts: Array) -> Array:
+    """Of their sum; 0 where that is 0."""
+    whole = float(amounts.sum())
+    return amounts / whole if whole > 0 else np.zeros(len(amounts))

@@ -133,10 +133,21 @@ class _Writer:
                 self._dynamic(node, site, form)
         elif site.style == "gather":
             self._embedding(original, node, site, form)
+        elif site.style == "norm":
+            self._norm(original, node)
         elif site.style == "matmul":
             self._product(original, node, site, form)
         else:
             self._with_bias_input(original, node, site, form, bias)
+
+    def _norm(self, original: onnx.NodeProto, node: Node) -> None:
+        changed = onnx.NodeProto()
+        changed.CopyFrom(self._rewired(original))
+        for slot, role in enumerate(("weight", "bias"), 1):
+            form = self.changes.forms.get((node.name, role))
+            if form is not None:
+                changed.input[slot] = self.out.tensor(f"{node.name}.{role}", form.decode())
+        self.out.nodes.append(changed)
 
     def _operand(self, node: Node, site: Site, form: WeightForm) -> tuple[str, bool]:
         """The weight as the operator reads it, and whether that is on a grid with the input."""
@@ -293,6 +304,8 @@ def slots(site: Site, role: str) -> list[tuple[str, int]]:
 
 def reason_against(node: Node, site: Site, form: WeightForm, dynamic: bool) -> str | None:
     """Why a weight can't be stored in this form at this place; None when it can."""
+    if site.style == "norm" and isinstance(form, Dense):
+        return None
     if not node.is_layer or site.style == "fixed" or node.skip:
         return node.skip or "it is not a layer whose weight can be replaced"
     if dynamic and node.kind != "linear":

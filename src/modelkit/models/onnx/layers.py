@@ -16,7 +16,7 @@ from . import constants
 from .program import Program, attributes, reads
 from .shapes import Shapes
 
-Style = Literal["matmul", "gemm", "conv", "gather", "fixed"]  # how lowering writes the layer; fixed: it can't
+Style = Literal["matmul", "gemm", "conv", "gather", "norm", "fixed"]  # how lowering writes the layer; fixed: it can't
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,14 @@ def norm(program: Program, shapes: Shapes, node: onnx.NodeProto) -> Site:
         "SkipLayerNormalization": (None, "weight", "bias", "constant"),
         "SkipSimplifiedLayerNormalization": (None, "weight", "constant"),
     }.get(node.op_type, ("weight", "bias"))
-    site = Site((node.name,), "fixed", tuple(n for n in node.input if n and n not in program.constants), node.output[0])
+    own = node.op_type == "BatchNormalization" and program.constants >= {*node.input[1:3]}
+    site = Site(
+        (node.name,),
+        "norm" if own else "fixed",
+        tuple(n for n in node.input if n and n not in program.constants),
+        node.output[0],
+        bias=(node.name, 2) if own else None,
+    )
     for role, name in zip(roles, node.input[1:], strict=False):
         if role and name in program.constants:
             _add(program, shapes, site, role, name)

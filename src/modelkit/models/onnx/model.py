@@ -140,7 +140,8 @@ class OnnxModel:
 
     def set_parameter(self, node: str, role: str, form: WeightForm, activation: DynamicGrid | None = None) -> None:
         site, shown = self._site(node), self._opened.graph.by_name[node]
-        if role not in ("weight", "bias") or (role == "bias" and shown.kind not in ("linear", "conv")):
+        biased = shown.kind in ("linear", "conv") or site.style == "norm"
+        if role not in ("weight", "bias") or (role == "bias" and not biased):
             raise ModelkitError(f"The {role} of {node} can't be replaced.", "Only weights and biases of layers can.")
         reason = shown.skip if role == "bias" else self.can_lower(node, form, activation)
         if reason is not None or site.style == "fixed":

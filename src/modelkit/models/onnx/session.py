@@ -29,28 +29,34 @@ class Session:
         import onnxruntime as ort
 
         _return_big_blocks_at_once()
-        options = ort.SessionOptions()
-        options.enable_cpu_mem_arena = False  # it would keep the peak of every shape it has seen
-        options.log_severity_level = 4
-        # Threads that spin between batches only burn what reading and counting the values could use.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if not optimise:
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         model, given, folder = _message(program, outputs)
         self._held = [np.require(tensor.array(), requirements=("C", "A")) for tensor in given.values()]
-        values = [ort.OrtValue.ortvalue_from_numpy(array) for array in self._held]
-        if values:
-            options.add_external_initializers(list(given), values)
         forget(tensor.raw for tensor in program.tensors.values() if tensor.place)  # the runtime has its own copy from here on
-        if folder:
-            options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-        try:
-            self._session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the runtime's exceptions share no base class of their own
+        levels = ort.GraphOptimizationLevel
+        # At the highest level its convolutions in blocks may lose a value that is asked for, where widths are no multiple of one.
+        for level in (levels.ORT_ENABLE_ALL, levels.ORT_ENABLE_EXTENDED) if optimise else (levels.ORT_DISABLE_ALL,):
+            options = ort.SessionOptions()
+            options.enable_cpu_mem_arena = False  # it would keep the peak of every shape it has seen
+            options.log_severity_level = 4
+            # Threads that spin between batches only burn what reading and counting the values could use.
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            options.graph_optimization_level = level
+            if given:
+                options.add_external_initializers(list(given), [ort.OrtValue.ortvalue_from_numpy(held) for held in self._held])
+            if folder:
+                options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+            try:
+                self._session = ort.InferenceSession(
+                    model.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
+                )
+                break
+            except Exception as error:  # the runtime's exceptions share no base class of their own
+                failure = error
+        else:
             raise ModelkitError(
-                f"ONNX Runtime can't run the model: {_reason(error)}.",
+                f"ONNX Runtime can't run the model: {_reason(failure)}.",
                 "Check that its operators are ones that ONNX Runtime's CPU provider has.",
-            ) from error
+            ) from failure
         self.outputs = list(outputs)
 
     def run(self, feeds: Feeds) -> dict[str, Array]:

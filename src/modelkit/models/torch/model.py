@@ -318,6 +318,10 @@ class TorchModel:
         } | self._weights_elsewhere(program)  # fmt: skip
         return Trainable(program, by_target, sites, trained, masked, edges, device)
 
+    def latent(self, trainable: Trainable, node: str, role: str) -> torch.nn.Parameter:
+        """What is trained of a parameter that was set before `trainable` was made: its values, in the neutral layout if dense."""
+        return trainable.latent(trainable.sites[self._built().sites[node, role]])
+
     def _weights_elsewhere(self, program: Program) -> set[str]:
         """Weights and biases that the file holds as buffers or constants."""
         owned = [

@@ -68,6 +68,12 @@ class Trainable(nn.Module):
                 values.append(spec.arg.value if isinstance(spec.arg, ConstantArgument) else feeds[name])
         return dict(zip([*self.outputs, *self.edges], self._graph(*values), strict=True))
 
+    def latent(self, target: str) -> nn.Parameter:
+        """The values that a target's weight is made from."""
+        found = self._weights[str(self.targets.index(target))].latent
+        assert isinstance(found, nn.Parameter)
+        return found
+
     def stored(self) -> dict[str, WeightForm]:
         """The weights as they are now, each in the form it came in, by target."""
         found = {}

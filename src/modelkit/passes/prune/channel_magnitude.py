@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from modelkit.algorithms.prune.unit_norms import unit_norms
-from modelkit.analysis.widths import chosen
 from modelkit.core.channels import ChannelGroup
 from modelkit.core.forms import Array
 from modelkit.core.model import Model
 from modelkit.core.pruning import PruningTask
+
+from .ranked import prune_by
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,11 @@ class ChannelMagnitude:
         self.options = options
 
     def prune(self, task: PruningTask) -> Model:
-        scores = {group.name: _scores(task.model, group) for group in task.channels}
-        task.model.shrink(task.channels.cut(chosen(task, scores)))
-        return task.model
+        return prune_by(task, {group.name: magnitudes(task.model, group) for group in task.channels})
 
 
-def _scores(model: Model, group: ChannelGroup) -> Array:
+def magnitudes(model: Model, group: ChannelGroup) -> Array:
+    """Scores (size,) of the group's units."""
     parts = []
     for slot, units in {**group.writers, **group.readers}.items():
         weight = model.parameter(slot.node, slot.role) if slot.role.startswith("weight") else None

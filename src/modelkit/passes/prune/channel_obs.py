@@ -9,18 +9,16 @@ from typing import ClassVar
 import numpy as np
 
 from modelkit.algorithms.prune.allocation import Levels, allocate
-from modelkit.analysis.memory import live_bytes
 from modelkit.analysis.widths import unreachable, widths
 from modelkit.core.channels import Channels, Mask
-from modelkit.core.errors import ModelkitError
 from modelkit.core.graph import Graph
 from modelkit.core.model import Feeds, Model
 from modelkit.core.pruning import PruningTask
 
+from .calibration import calibration
 from .ranking import Ranking, Study, rank, removable_branches
 from .refit import Refit, refit
 
-_LIVE_BYTES = 1 << 30  # of activations that walks may hold
 _MOST_WIDTHS = 32
 _TRIALS = 6  # candidates that are measured whole
 _NEAR = 1.06  # a candidate this much faster than asked for is near enough
@@ -113,22 +111,6 @@ def _candidate(task: PruningTask, rankings: Mapping[str, Ranking], kept: Mapping
         value = np.zeros([size if axis == branch.axis else 1 for axis, size in enumerate(shape)], np.float32)
         model.settle(branch.join, branch.edge, value)
     return model
-
-
-def calibration(task: PruningTask) -> list[Feeds]:
-    """The batches, as many as two walks side by side can hold the activations of. Raises ModelkitError when there are none."""
-    assert task.batches is not None
-    most = _LIVE_BYTES // max(live_bytes(task.model.graph), 1)
-    batches: list[Feeds] = []
-    count = 0
-    for batch in task.batches():
-        batches.append(batch)
-        count += len(next(iter(batch.values())))
-        if count >= most:
-            break
-    if not batches:
-        raise ModelkitError("The calibration data holds no samples.", "Give at least one sample, better some hundred.")
-    return batches
 
 
 def allowed_widths(every: list[int], removable: bool) -> list[int]:

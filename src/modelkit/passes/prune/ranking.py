@@ -189,7 +189,7 @@ def _by_magnitude(model: Model, group: ChannelGroup) -> tuple[NDArray[np.int64],
              if (weight := model.parameter(slot.node, slot.role)) is not None]  # fmt: skip
     scores = unit_norms(parts, group.size)
     order = np.argsort(scores, kind="stable")
-    return order, np.concatenate([[0.0], np.cumsum(scores[order] ** 2)])
+    return order, np.concatenate([[0.0], np.cumsum(scores[order])])
 
 
 def _matrix(model: Model, reader: Node) -> Array:

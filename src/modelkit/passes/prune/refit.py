@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +39,9 @@ def refit(
 
     fixed: layers to leave as they are. gone: layers of branches that will be removed, which need no fit; `constants`: the last
     layer of each, whose bias alone is fitted."""
-    layers = [layer for layer in _behind(original.graph, cut) if layer.name in constants or not {layer.name} & {*fixed, *gone}]
+    layers = [
+        layer for layer in behind(original.graph, cut, can_refit) if layer.name in constants or not {layer.name} & {*fixed, *gone}
+    ]
     points = {layer.name: fit_point(original.graph, layer) for layer in layers}
     random = np.random.default_rng(wanted.seed)
     expected = Held(original, batches, [[points[layer.name].edge] for layer in layers])
@@ -64,15 +66,15 @@ def refit(
             set_layer(model, now, *Fit(X, wanted.ridge).rectified(Y, W, S, rounds))
 
 
-def _behind(graph: Graph, cut: Cut) -> Iterator[Node]:
-    """The layers that can be refitted and whose inputs are not as they were."""
+def behind(graph: Graph, cut: Cut, usable: Callable[[Graph, Node], bool]) -> Iterator[Node]:
+    """The usable nodes whose inputs are not as they were."""
     changed: set[str] = set()
     touched = {name for name, _ in cut.parameters}
     for node in graph.nodes:
         if node.name in touched or not changed.isdisjoint(node.inputs):
             changed.update(node.outputs)
         inputs_cut = 1 in cut.parameters.get((node.name, "weight"), {})
-        if can_refit(graph, node) and (inputs_cut or not changed.isdisjoint(node.inputs[:1])):
+        if usable(graph, node) and (inputs_cut or not changed.isdisjoint(node.inputs[:1])):
             yield node
 
 
