@@ -1,12 +1,11 @@
-"""The gradients that a Fisher matrix is made from: of the log-likelihood of the data's labels, or of answers that the model
-itself
-might give.
+"""The gradients whose squares say how much a loss depends on a weight: of the log-likelihood of answers that the model itself
+might give, and of the data's labels.
 
-With labels drawn from the model's own distribution the mean of the squared gradients is the Fisher matrix proper, the
-second order
-of the divergence from the original (Martens, "New insights and perspectives on the natural gradient method", JMLR 2020,
-section 5);
-with the data's it is the "empirical" one. An output that is no distribution is taken as the mean of a normal one.
+With answers drawn from the model's own distribution the mean of the squares is the Fisher matrix, the second order of the
+divergence from the original (Martens, "New insights and perspectives on the natural gradient method", JMLR 2020, section 5). The
+cross-entropy with labels alone hardly has a gradient where a model is sure of its answers and right, as on images that it was
+trained on, so it is added: the gradient of drawn answers has no mean, and cross terms cancel. What may be no distribution is
+taken as the mean of a normal one too, whose gradient does not vanish.
 """
 
 from __future__ import annotations
@@ -84,12 +83,12 @@ def _settled(model: Model, sites: Collection[Site]) -> tuple[TorchModel, dict[Si
 
 
 class _Likelihood:
-    """−log p of labels, summed over samples."""
+    """−log p of drawn answers, and of labels where the data has classes, summed over samples."""
 
     def __init__(self, program: TorchModel, data: Dataset, seed: int) -> None:
         graph = program.graph
         self._classes = data.labels is not None and data.labels.dtype.kind in "iu"
-        self._kinds = losses_of(graph, "i" if self._classes else None)
+        self._kinds = losses_of(graph, None)
         ends = (name for name in self._kinds if (node := graph.producer(name)) is not None and node.kind == "softmax")
         self._probabilities = frozenset(ends)
         self._random = torch.Generator().manual_seed(seed)
@@ -100,11 +99,12 @@ class _Likelihood:
             _check(data.labels, graph.shape(next(iter(self._kinds))), data.origin)
 
     def __call__(self, outputs: Mapping[str, torch.Tensor], labels: Array | None) -> torch.Tensor:
+        total = torch.stack([self._own(outputs[name].float(), kind, name) for name, kind in self._kinds.items()]).sum()
         if self._classes and labels is not None:
             name = next(iter(self._kinds))
             logits = logits_of(outputs[name].float(), name in self._probabilities)
-            return cross_entropy(logits, torch.from_numpy(labels).long(), "sum")
-        return torch.stack([self._own(outputs[name].float(), kind, name) for name, kind in self._kinds.items()]).sum()
+            total = total + cross_entropy(logits, torch.from_numpy(labels).long(), "sum")
+        return total
 
     def _own(self, output: torch.Tensor, kind: Loss, name: str) -> torch.Tensor:
         total = output.new_zeros(())

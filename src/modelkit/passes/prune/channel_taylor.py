@@ -27,11 +27,9 @@ class ChannelTaylorOptions:
 class ChannelTaylor:
     """Units are ranked by E[(∂L/∂gate)²], over all groups, and the lowest go until the budget is met.
 
-    L is the cross-entropy with the calibration data's class labels. Without them it is that with labels drawn from the
-    model's own
-    answers, whose expected square is the Fisher information: the second order of the divergence from the original. (The
-    divergence
-    itself has no first order there.) Outputs that are no distributions are given normal noise instead."""
+    L is the negative log-likelihood of answers drawn from the model itself, whose expected square is the Fisher information: the
+    second order of the divergence from the original. (The divergence itself has no first order there.) Where the calibration data
+    has class labels, the cross-entropy with those is added."""
 
     summary: ClassVar[str] = "removes the channels that the loss cares least about, by its gradient (Taylor, Fisher); uses labels"
     Options: ClassVar[type] = ChannelTaylorOptions
