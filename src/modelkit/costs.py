@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .analysis.synthetic import fixed_batch, synthetic_inputs
 from .core.graph import Graph
 from .core.model import Model
+
+if TYPE_CHECKING:
+    from .bench.speedup import Speedup
 
 _MOST_IN_LAYERS = 0.95  # of the model's time: alone, layers also pay for what neighbours share
 
@@ -15,6 +20,15 @@ def parameters(graph: Graph) -> float:
     return float(sum(sizes.values()))
 
 
+def speedup_over(base: Model, threads: int | None, seed: int) -> Speedup:
+    """Measures how many times as fast as `base` a model is, on one made-up sample."""
+    from .bench.cpu import usable_cores
+    from .bench.speedup import Speedup
+
+    feeds = synthetic_inputs(base.graph, fixed_batch(base.graph) or 1, seed)
+    return Speedup(base, feeds, threads or usable_cores())
+
+
 class Latency:
     """Milliseconds that a graph is predicted to take for one sample, from those of its layers, measured one by one in the runtime
     of the model's family. `speedup` measures a whole model: how many times as fast as the original it is."""
@@ -22,11 +36,9 @@ class Latency:
     def __init__(self, base: Model, threads: int | None, seed: int) -> None:
         from .bench.cpu import usable_cores
         from .bench.layer_latency import LayerLatency
-        from .bench.speedup import Speedup
 
-        threads = threads or usable_cores()
-        self.speedup = Speedup(base, synthetic_inputs(base.graph, fixed_batch(base.graph) or 1, seed), threads)
-        self._layers = LayerLatency("onnxruntime" if base.family == "onnx" else "torch", threads)
+        self.speedup = speedup_over(base, threads, seed)
+        self._layers = LayerLatency("onnxruntime" if base.family == "onnx" else "torch", threads or usable_cores())
         whole, parts = self.speedup.latency_ms(), self._layers(base.graph)
         self._scale = min(1.0, _MOST_IN_LAYERS * whole / max(parts, 1e-9))
         self._rest = whole - self._scale * parts

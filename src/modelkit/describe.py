@@ -10,6 +10,7 @@ import numpy as np
 
 from .analysis.macs import fixed_batch, node_macs, total_macs
 from .core.model import Model
+from .costs import parameters
 
 _CHUNK = 1 << 20
 
@@ -40,7 +41,7 @@ def describe(model: Model, path: Path | None = None) -> dict[str, Any]:
         "format": model.format,
         "sha256": sha256(files),
         "bytes": total_bytes(files),
-        "parameters": count_parameters(model),
+        "parameters": int(parameters(graph)),
         "macs": total_macs(graph),
         "layers": layers,
         "history": model.provenance.history,
@@ -59,15 +60,6 @@ def sha256(files: list[Path]) -> str:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
     return digest.hexdigest()
-
-
-def count_parameters(model: Model) -> int:
-    """Weights that the nodes own, tied ones once."""
-    sizes: dict[tuple[str, ...], int] = {}
-    for node in model.graph.nodes:
-        for role, parameter in node.parameters.items():
-            sizes[parameter.stored or (node.name, role)] = parameter.size
-    return sum(sizes.values())
 
 
 def _sparsity(model: Model, layer: str) -> float | None:

@@ -27,7 +27,7 @@ from .core.pruning import Budget, ChannelPass, Cost, Gradients, PruningTask, Sit
 from .core.selection import Selection
 from .costs import Latency, parameters
 from .publish import publish
-from .quantize import LayerRecord
+from .quantize import LayerRecord, stored_bytes
 
 if TYPE_CHECKING:
     from .data import Dataset
@@ -243,19 +243,15 @@ def layer_records(before: Model, after: Model, skipped: dict[str, str]) -> list[
     """One record a layer of the original: its weight's new shape, or why neither its outputs nor its inputs got fewer."""
     records = []
     for layer in before.graph.layers():
-        old = sum(p.bytes for p in layer.parameters.values())
-        shape = layer.parameters["weight"].shape if "weight" in layer.parameters else ()
         new = after.graph.by_name.get(layer.name)
         if new is None:
-            records.append(LayerRecord(layer.name, layer.kind, shape, "removed", old, 0))
+            records.append(LayerRecord.of(layer, "removed", 0))
             continue
         sizes = {role: p.shape for role, p in new.parameters.items()}
         same = all(sizes.get(role) == p.shape for role, p in layer.parameters.items())
         form = "dense" if same else "dense " + "×".join(map(str, sizes.get("weight", ())))
         reason = (skipped.get(layer.name) or "all of its channels were worth keeping") if same else None
-        records.append(
-            LayerRecord(layer.name, layer.kind, shape, form, old, sum(p.bytes for p in new.parameters.values()), skipped=reason)
-        )
+        records.append(LayerRecord.of(layer, form, stored_bytes(new), reason))
     return records
 
 

@@ -13,7 +13,7 @@ from .agreement import relative_error
 from .analysis.placement import place_grids
 from .core.errors import ModelkitError
 from .core.forms import Array, DynamicGrid, Grid, Quantized, WeightForm
-from .core.graph import Node
+from .core.graph import Graph, Node
 from .core.model import EdgeGrid, Model
 from .core.passes import Pass
 from .core.selection import Selection
@@ -34,6 +34,26 @@ class LayerRecord:
     bytes_after: int
     error: float | None = None
     skipped: str | None = None
+
+    @classmethod
+    def of(cls, layer: Node, form: str, bytes_after: int | None = None, skipped: str | None = None) -> LayerRecord:
+        """Of a layer of the original. Without bytes_after: it takes as many as before."""
+        shape = layer.parameters["weight"].shape if "weight" in layer.parameters else ()
+        size = stored_bytes(layer)
+        return cls(layer.name, layer.kind, shape, form, size, size if bytes_after is None else bytes_after, skipped=skipped)
+
+
+def stored_bytes(*nodes: Node) -> int:
+    """Of all parameters of these nodes."""
+    return sum(parameter.bytes for node in nodes for parameter in node.parameters.values())
+
+
+def planned_records(graph: Graph, skipped: Mapping[str, str], form: str) -> list[LayerRecord]:
+    """What a dry run shows, where the size of a layer is only known when it is changed: `form`, or why it stays as it is."""
+    return [
+        LayerRecord.of(layer, "dense" if layer.name in skipped else form, skipped=skipped.get(layer.name))
+        for layer in graph.layers()
+    ]
 
 
 @dataclass
@@ -187,15 +207,12 @@ def layer_records(
     records = []
     smooth = {name for entry in (smoothed or {}).values() for name in entry.layers}
     for layer in before.graph.layers():
-        old = sum(p.bytes for p in layer.parameters.values())
-        shape = layer.parameters["weight"].shape if "weight" in layer.parameters else ()
-        new_layer = after.graph.by_name.get(layer.name)
-        new = sum(p.bytes for p in new_layer.parameters.values()) if new_layer else old
+        new = after.graph.by_name.get(layer.name)
         form = str(forms[layer.name]) if layer.name in plan.changed else "dense"
         if layer.name in plan.static or layer.name in plan.dynamic:
             form += " a8" if layer.name in plan.static else " a8 dynamic"
             form += " smoothed" if layer.name in smooth else ""
-        records.append(LayerRecord(layer.name, layer.kind, shape, form, old, new, skipped=plan.skipped.get(layer.name)))
+        records.append(LayerRecord.of(layer, form, stored_bytes(new) if new else None, plan.skipped.get(layer.name)))
     return records
 
 

@@ -40,7 +40,6 @@ class FixedLatency:
 @pytest.fixture
 def latency(monkeypatch):
     monkeypatch.setattr("modelkit.lowrank.pipeline.Latency", FixedLatency)
-    monkeypatch.setattr("modelkit.costs.Latency", FixedLatency)
     return FixedLatency
 
 

@@ -41,7 +41,7 @@ def _forms(model):
     forms = {}
     for turn, unit in enumerate(found):
         weighed = {
-            layer.name: Weighed(as_matrix(layer, model.parameter(layer.name, "weight")), Metric()) for layer in unit.layers
+            layer.name: Weighed(layer, as_matrix(layer, model.parameter(layer.name, "weight")), Metric()) for layer in unit.layers
         }
         if len(unit.layers) > 1:
             choice = {layer.name: Recipe("shared", (4,)) for layer in unit.layers}

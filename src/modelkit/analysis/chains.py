@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from modelkit.core.forms import Array, numpy_dtype
 from modelkit.core.graph import Edge, Graph, Kind, Node, Parameter, Shape
 from modelkit.core.lowrank import LowRank, stages
+
+from .products import convolved
 
 
 def reason_against(graph: Graph, layer: Node) -> str | None:
@@ -87,6 +87,4 @@ def _output(source: Shape, node: Node, factor: Array) -> Shape:
         return *source, factor.shape[1]
     if node.kind == "linear":
         return *source[:-1], factor.shape[0]
-    axes = zip(source[2:], factor.shape[2:], *(node.attributes[name] for name in ("stride", "padding", "dilation")), strict=True)
-    space = (int(np.floor((size + sum(pads) - dilation * (k - 1) - 1) / stride)) + 1 for size, k, stride, pads, dilation in axes)
-    return source[0], factor.shape[0], *space
+    return source[0], factor.shape[0], *convolved(source[2:], factor.shape[2:], node.attributes)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import prod
 
+from modelkit.core.errors import ModelkitError
 from modelkit.core.graph import Graph
+from modelkit.core.model import Feeds
 
 from .synthetic import fixed_batch
+
+_LIVE_BYTES = 1 << 30  # of activations that walks may hold
 
 
 def live_bytes(graph: Graph) -> int:
@@ -21,3 +26,18 @@ def live_bytes(graph: Graph) -> int:
         peak = max(peak, live)
         live -= sum(sizes.get(edge, 0) for edge in set(node.inputs) if last[edge] == index)
     return peak // (fixed_batch(graph) or 1)
+
+
+def first_batches(batches: Iterable[Feeds], graph: Graph) -> list[Feeds]:
+    """As many as two walks side by side can hold the activations of. Raises ModelkitError when there are none."""
+    most = _LIVE_BYTES // max(live_bytes(graph), 1)
+    found: list[Feeds] = []
+    count = 0
+    for batch in batches:
+        found.append(batch)
+        count += len(next(iter(batch.values())))
+        if count >= most:
+            break
+    if not found:
+        raise ModelkitError("The calibration data holds no samples.", "Give at least one sample, better some hundred.")
+    return found

@@ -5,7 +5,7 @@ The inputs of an output are in the order (*kernel, channel), the order in which 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from math import ceil, prod
 from typing import Any
 
@@ -76,6 +76,13 @@ def input_key(layer: Node) -> Hashable:
 
 def _groups(layer: Node) -> int:
     return int(layer.attributes.get("groups", 1))
+
+
+def convolved(space: Shape, kernel: Shape, attributes: Mapping[str, Any]) -> Shape:
+    """The sizes in space of what a convolution with this kernel makes from an input of these sizes."""
+    given = (attributes[name] for name in ("stride", "padding", "dilation"))
+    axes = zip(space, kernel, *given, strict=True)
+    return tuple((size + sum(pads) - dilation * (k - 1) - 1) // stride + 1 for size, k, stride, pads, dilation in axes)
 
 
 def patches(x: Array, kernel: Shape, stride: Any, dilation: Any) -> Array:

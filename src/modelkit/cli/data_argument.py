@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,13 @@ class Reading:
             label=self.label,
             tokenizer=self.tokenizer,
         )
+
+    def open_some(self, spec: str, model: Model, enough: int) -> Dataset:
+        """As `open`, but no more than `enough` samples unless --num-samples says how many."""
+        found = self.open(spec, model)
+        if self.num_samples is None and found.n > enough:
+            return replace(self, num_samples=enough).open(spec, model)
+        return found
 
 
 def example_rows(calib: str | None) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -104,6 +104,7 @@ def command(
     from modelkit.lowrank.planning import Factorisation, plan_lowrank
     from modelkit.models.opening import open_model
     from modelkit.publish import FAMILIES, check_output, into_family, output_path
+    from modelkit.quantize import planned_records
 
     with Session("lowrank", json=json, quiet=quiet, verbose=verbose, reports=report, device=device) as session:
         budget = _budget({"rank": rank, "energy": energy, "params": params, "macs": macs, "speedup": speedup})
@@ -120,15 +121,14 @@ def command(
         target = output_path(opened.path, opened.family, "lowrank", out)
         check_output(target, opened.files(), total_bytes(opened.files()), force)
         reading = Reading(num_samples, seed, scale, mean, std, label, tokenizer)
-        samples = None if calib is None else reading.open(calib, opened)
-        if samples is not None and num_samples is None and samples.n > _ENOUGH:
-            samples = replace(reading, num_samples=_ENOUGH).open(calib or "", opened)
+        samples = None if calib is None else reading.open_some(calib, opened, _ENOUGH)
         plan = plan_lowrank(opened, wanted, samples)
         evaluation = None if data is None else reading.open(data, opened, all_samples=True)
         session.report["inputs"] = [describe(opened)]
         entry = {"pass": name, "options": wanted.options()}
         if dry_run:
-            session.report["passes"] = [{**entry, "seconds": 0.0, "layers": _planned(opened, plan)}]
+            planned = planned_records(opened.graph, plan.skipped, "low rank, where it pays")
+            session.report["passes"] = [{**entry, "seconds": 0.0, "layers": [asdict(layer) for layer in planned]}]
             session.note(f"dry run: {target} was not written")
             return
         family = FAMILIES.get(target.suffix.lower(), opened.family)
@@ -152,13 +152,10 @@ def _budget(given: dict[str, float | None]) -> Any:
     """The one budget that was given. Raises ModelkitError for none, several, or one out of its bounds."""
     from modelkit.core.pruning import Budget
 
-    from .prune import check_share
+    from .prune import check_share, only_one
 
-    named = {name: value for name, value in given.items() if value is not None}
-    if len(named) != 1:
-        what = " and ".join(f"--{name}" for name in named) + " exclude each other" if named else "How far to go is not said"
-        raise ModelkitError(f"{what}.", "Give one of --rank 64, --energy 0.95, --params 0.5, --macs 0.5 or --speedup 1.3.")
-    ((measure, value),) = named.items()
+    advice = "Give one of --rank 64, --energy 0.95, --params 0.5, --macs 0.5 or --speedup 1.3."
+    measure, value = only_one(given, "How far to go is not said", advice)
     if measure == "rank" and value < 1:
         raise ModelkitError(f"--rank {value:g} is no rank.", "Give a whole number from 1 on, below the layers' full rank.")
     if measure == "energy" and not 0 < value <= 1:
@@ -166,17 +163,3 @@ def _budget(given: dict[str, float | None]) -> Any:
     if measure in ("params", "macs", "speedup"):
         check_share(measure, value)
     return Budget(measure, value)  # type: ignore[arg-type]
-
-
-def _planned(opened: Any, plan: Any) -> list[dict[str, Any]]:
-    """What a dry run shows: which layers may be factorised (to which rank is only known when it is done)."""
-    from modelkit.quantize import LayerRecord
-
-    found = []
-    for layer in opened.graph.layers():
-        size = sum(parameter.bytes for parameter in layer.parameters.values())
-        shape = layer.parameters["weight"].shape if "weight" in layer.parameters else ()
-        reason = plan.skipped.get(layer.name)
-        form = "dense" if reason else "low rank, where it pays"
-        found.append(asdict(LayerRecord(layer.name, layer.kind, shape, form, size, size, skipped=reason)))
-    return found

@@ -128,9 +128,7 @@ def command(
         target = output_path(opened.path, opened.family, steps.suffix, out)
         check_output(target, opened.files(), total_bytes(opened.files()), force)
         reading = Reading(num_samples, seed, scale, mean, std, label, tokenizer)
-        samples = None if calib is None else reading.open(calib, opened)
-        if samples is not None and num_samples is None and samples.n > _ENOUGH:
-            samples = replace(reading, num_samples=_ENOUGH).open(calib or "", opened)
+        samples = None if calib is None else reading.open_some(calib, opened, _ENOUGH)
         with session.stage("finding what can go"):
             plan = steps.plan(opened, samples)
         evaluation = None if data is None else reading.open(data, opened, all_samples=True)
@@ -156,13 +154,19 @@ def read_budget(given: dict[str, float | None]) -> Budget:
     """The one budget that was given. Raises ModelkitError for none, several, or one out of its bounds."""
     from modelkit.core.pruning import Budget
 
-    named = {name: value for name, value in given.items() if value is not None}
-    if len(named) != 1:
-        what = " and ".join(f"--{name}" for name in named) + " exclude each other" if named else "How much to prune is not said"
-        raise ModelkitError(f"{what}.", "Give one of --sparsity 0.5, --macs 0.5, --params 0.5 or --speedup 1.5.")
-    ((measure, value),) = named.items()
+    advice = "Give one of --sparsity 0.5, --macs 0.5, --params 0.5 or --speedup 1.5."
+    measure, value = only_one(given, "How much to prune is not said", advice)
     check_share(measure, value)
     return Budget(measure, value)  # type: ignore[arg-type]
+
+
+def only_one(given: dict[str, float | None], unsaid: str, advice: str) -> tuple[str, float]:
+    """The option that was given, by its name. Raises ModelkitError for none and for several."""
+    named = {name: value for name, value in given.items() if value is not None}
+    if len(named) != 1:
+        what = " and ".join(f"--{name}" for name in named) + " exclude each other" if named else unsaid
+        raise ModelkitError(f"{what}.", advice)
+    return next(iter(named.items()))
 
 
 def check_share(measure: str, value: float) -> None:
@@ -264,15 +268,9 @@ class Zeros:
         return plan_sparsification(opened, self.wanted, calibrated=samples is not None)
 
     def planned(self, opened: Model, plan: Plan) -> list[dict[str, Any]]:
-        from modelkit.quantize import LayerRecord
+        from modelkit.quantize import planned_records
 
-        found = []
-        for layer in opened.graph.layers():
-            size = sum(parameter.bytes for parameter in layer.parameters.values())
-            shape = layer.parameters["weight"].shape if "weight" in layer.parameters else ()
-            reason = plan.skipped.get(layer.name)
-            found.append(LayerRecord(layer.name, layer.kind, shape, "dense" if reason else "sparse", size, size, skipped=reason))
-        return [asdict(record) for record in found]
+        return [asdict(record) for record in planned_records(opened.graph, plan.skipped, "sparse")]
 
     def carry_out(self, opened: Model, plan: Plan, samples: Any, target: Path, stage: Any, deliver: Any) -> Any:
         from modelkit.sparsify import sparsify

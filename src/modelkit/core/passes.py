@@ -22,6 +22,11 @@ from .statistics import InputMoments, Needs
 GROUP = "modelkit.passes"
 
 
+@dataclass(frozen=True)
+class NoOptions:
+    """Of a pass that has none."""
+
+
 class Pass(Protocol):
     """Arithmetic for one layer at a time, with typed options.
 

@@ -54,8 +54,20 @@ class Unit:
 class Weighed:
     """A layer's weight as a matrix (out, in), and what an error of it counts."""
 
+    layer: Node
     W: Array
     metric: Metric
+
+    @property
+    def weight(self) -> Array:
+        """In the neutral layout."""
+        return weight_of(self.layer, self.W[None], self.layer.parameters["weight"].shape)
+
+    @cached_property
+    def separated(self) -> tuple[Array, Array]:
+        """The convolution as a column and a row, of full rank: a lower one is the first so many of each."""
+        weight = self.weight
+        return separated(weight, min(weight.shape[1] * weight.shape[2], weight.shape[0] * weight.shape[3]))
 
     @cached_property
     def spectrum(self) -> Spectrum:
@@ -205,9 +217,8 @@ def _built(layer: Node, recipe: Recipe, weighed: Weighed) -> LowRank:
 def _convolution(layer: Node, weighed: Weighed, recipe: Recipe) -> tuple[LowRank, float]:
     """The chain, its last factor fitted to the output, and the share of the output's energy that is lost."""
     shape = layer.parameters["weight"].shape
-    W = weight_of(layer, weighed.W[None], shape)
     if recipe.scheme == "spatial":
-        column, row = separated(W, recipe.ranks[0])
+        column = weighed.separated[0][: recipe.ranks[0]]
         width = shape[3]
         placed = np.zeros((len(column), width, shape[1], shape[2], width))  # a hidden value at each place along the row
         for place in range(width):
@@ -216,7 +227,7 @@ def _convolution(layer: Node, weighed: Weighed, recipe: Recipe) -> tuple[LowRank
         U, error = last_factor(weighed.W, P, weighed.metric.columns)
         chain: tuple[Array, ...] = (column, U.reshape(shape[0], len(column), 1, width))
     else:
-        before, core, behind = tucker2(W, *recipe.ranks)
+        before, core, behind = tucker2(weighed.weight, *recipe.ranks)
         P = matrix(layer, np.einsum("sr...,ri...->si...", core, before))[0]
         U, error = last_factor(weighed.W, P, weighed.metric.columns)
         chain = (before, core, U.reshape(behind.shape))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from modelkit.core.forms import Array
 from modelkit.core.graph import Node
 from modelkit.core.lowrank import LowRank, LowRankPass, Metric
 from modelkit.core.model import Feeds, Model
+from modelkit.quantize import finite_weight
 
 from .choices import Choice, Unit, Weighed, Weights, as_matrix, built
 from .seen import pair
@@ -24,7 +24,6 @@ _HELD_OUT = 0.2  # of each batch's rows, for choosing the pull
 
 def fit(
     model: Model, found: Sequence[Unit], choice: Mapping[str, Choice], chosen: LowRankPass, batches: Sequence[Feeds], seed: int,
-    progress: Callable[[int], Any] = lambda done: None,
 ) -> dict[str, LowRank]:  # fmt: skip
     """The form of every layer in `choice` (by `key` of the unit). `model` gets the weights that they stand for, and the
     biases that belong to them."""
@@ -38,7 +37,6 @@ def fit(
             made = built(weights, choice[key(unit)])
             substitute(model, made, weights, means)
             forms |= made
-            progress(place + 1)
         return forms
     original = model.copy()
     points = {layer.name: fit_point(original.graph, layer) for unit in todo for layer in unit.layers}
@@ -46,7 +44,6 @@ def fit(
     now = Held(model, batches, [_needed(unit, points) for unit in todo])
     for place, unit in enumerate(todo):
         forms |= _refitted(model, unit, choice[key(unit)], chosen, batches, expected.at(place), now.at(place), points, seed)
-        progress(place + 1)
     return forms
 
 
@@ -68,14 +65,16 @@ def _refitted(
         made = built(weights, choice)
         substitute(model, made, weights, means)
         return made
-    fits = {layer.name: _Fit(model, layer, unit.edge, batches, expected, now, points[layer.name], seed) for layer in unit.layers}
+    fits = {
+        layer.name: _Fit(model, layer, chosen, unit.edge, batches, expected, now, points[layer.name], seed)
+        for layer in unit.layers
+    }
 
     def at(pull: float, part: str) -> dict[str, LowRank]:
         weighed = {}
         for name, one in fits.items():
             regression = one.regression(part)
-            rows = chosen.metric(one.layer, one.W0, None).rows
-            weighed[name] = Weighed(regression.target(pull), Metric(regression.metric(pull), rows))
+            weighed[name] = Weighed(one.layer, regression.target(pull), Metric(regression.metric(pull), one.rows))
         return built(Weights(unit, weighed), choice)
 
     def loss(pull: float) -> float:
@@ -113,12 +112,12 @@ class _Fit:
     """One layer's pairs of rows, those that a fit sees and those that are held out."""
 
     def __init__(
-        self, model: Model, layer: Node, edge: str, batches: Sequence[Feeds], expected: Mapping[str, list[Array]],
-        now: Mapping[str, list[Array]], point: FitPoint, seed: int,
+        self, model: Model, layer: Node, chosen: LowRankPass, edge: str, batches: Sequence[Feeds],
+        expected: Mapping[str, list[Array]], now: Mapping[str, list[Array]], point: FitPoint, seed: int,
     ) -> None:  # fmt: skip
-        weight = model.parameter(layer.name, "weight")
-        assert weight is not None
-        self.layer, self.W0, self.biased = layer, as_matrix(layer, weight), "bias" in layer.parameters
+        self.layer, self.biased = layer, "bias" in layer.parameters
+        self.W0 = as_matrix(layer, finite_weight(model, layer.name))
+        self.rows = chosen.metric(layer, self.W0, None).rows
         random, each = np.random.default_rng(seed), ROWS // len(batches)
         parts: list[list[tuple[Array, Array]]] = [[], []]
         for i, feeds in enumerate(batches):

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from modelkit import __version__
 from modelkit.agreement import compare, comparison_sample, feeds_of, warn_if_collapsed
-from modelkit.algorithms.prune.allocation import allocate
+from modelkit.algorithms.allocation import allocate, meet
 from modelkit.analysis.chains import alone, chained
 from modelkit.analysis.held import Held
 from modelkit.analysis.macs import node_macs
-from modelkit.analysis.memory import live_bytes
+from modelkit.analysis.memory import first_batches
 from modelkit.calibrate import calibration_batch
 from modelkit.compress import Result, Stage
 from modelkit.core.errors import ModelkitError, SizeWarning, SkippedWarning, SpeedWarning
@@ -25,7 +25,7 @@ from modelkit.core.model import Feeds, Model
 from modelkit.costs import Latency, parameters
 from modelkit.describe import total_bytes
 from modelkit.publish import outputs_of, publish
-from modelkit.quantize import LayerRecord
+from modelkit.quantize import LayerRecord, stored_bytes
 
 from .choices import Choice, Unit, of_energy, of_rank, sketched
 from .fitting import fit, key
@@ -35,10 +35,7 @@ from .study import Options, Way, study, weigh
 if TYPE_CHECKING:
     from modelkit.data import Dataset
 
-_LIVE_BYTES = 1 << 30  # of activations that walks may hold
 _TIMES = (0.97, 0.85, 0.7)  # shares of a layer's time that its factors may take: less where the whole was not faster
-_TRIALS = 6  # candidates that are measured whole for a budget of speed
-_NEAR = 1.06
 NOT_FASTER = "its factors are not faster than the layer (--always factorises it anyway)"
 Choices = dict[str, Choice]  # by `key` of a unit
 
@@ -124,16 +121,22 @@ class _Search:
         if self.wanted.budget.measure == "speedup":
             return self._fast(options)
         if self.latency is None:
-            return self._allocated(options, self._limit()), None
-        reachable = False
+            return self._within(options), None
+
+        def at(time_allowed: float) -> Choices:
+            faster = [one.within(time_allowed) for one in options]
+            if time_allowed == _TIMES[0]:
+                return self._within(faster)
+            return self._allocated(faster, self._limit()) or {}
+
+        return self._not_slower(at)
+
+    def _not_slower(self, at: Callable[[float], Choices]) -> tuple[Choices, float | None]:
+        """`at`: what is chosen of the ways that take at most a share of a layer's time, a lower one where the whole was slower."""
         for time_allowed in _TIMES:
-            try:
-                found = self._allocated([one.within(time_allowed) for one in options], self._limit())
-            except ModelkitError:
-                if reachable or not options:
-                    break
-                raise
-            reachable = True
+            found = at(time_allowed)
+            if not any(found.values()):
+                break
             speedup = self._measured(found)
             if speedup >= 1:
                 return found, speedup
@@ -166,52 +169,47 @@ class _Search:
         before = self.latency.part(alone(self.graph, list(unit.layers)))
         return self.latency.part(made) / before if before > 0 else float("inf")
 
-    def _allocated(self, options: Sequence[Options], limit: float) -> Choices:
-        """The least harm within the limit. Raises ModelkitError when that is out of reach."""
+    def _within(self, options: Sequence[Options]) -> Choices:
+        """The least harm within the budget. Raises ModelkitError when that is out of reach."""
+        found = self._allocated(options, self._limit())
+        if found is None:
+            raise self._unreachable(options)
+        return found
+
+    def _allocated(self, options: Sequence[Options], limit: float) -> Choices | None:
+        """The least harm within the limit; None when that is out of reach."""
+        if not options:
+            return {}
         by_key = {key(one.unit): one for one in options}
-        rest = self.total(self.graph) - sum(one.ways[-1].cost for one in options)
+        rest = self._rest(options)
 
         def cost(levels: Mapping[str, int]) -> float:
             return rest + sum(by_key[name].ways[level].cost for name, level in levels.items())
 
-        least = cost(dict.fromkeys(by_key, 0))
-        if least > limit:
-            if not options:
-                return {}
-            budget = self.wanted.budget
-            share = least / self.total(self.graph)
-            more = f" or --{budget.measure} {1 / share:.3g} or less" if budget.measure == "speedup" else f" {share + 0.0005:.3f}"
-            raise ModelkitError(
-                f"{budget} can't be reached: factors can be as small as {share:.1%} of the original.",
-                f"Give --{budget.measure}{more.removeprefix(' or --speedup')}"
-                + ("." if self.wanted.always else ", or --always, which also factorises layers that get no faster."),
-            )
         levels = allocate({name: one.effects for name, one in by_key.items()}, cost, limit)
-        assert levels is not None
-        return {name: by_key[name].ways[level].choice for name, level in levels.items()}
+        return None if levels is None else {name: by_key[name].ways[level].choice for name, level in levels.items()}
+
+    def _rest(self, options: Sequence[Options]) -> float:
+        """The cost of what can't be chosen."""
+        return self.total(self.graph) - sum(one.ways[-1].cost for one in options)
+
+    def _unreachable(self, options: Sequence[Options]) -> ModelkitError:
+        budget = self.wanted.budget
+        share = (self._rest(options) + sum(one.ways[0].cost for one in options)) / self.total(self.graph)
+        possible = f"{1 / share:.3g} or less" if budget.measure == "speedup" else f"{share + 0.0005:.3f}"
+        otherwise = "" if self.wanted.always else ", or --always, which also factorises layers that get no faster"
+        return ModelkitError(
+            f"{budget} can't be reached: factors can be as small as {share:.1%} of the original.",
+            f"Give --{budget.measure} {possible}{otherwise}.",
+        )
 
     def _fast(self, options: Sequence[Options]) -> tuple[Choices, float | None]:
-        """Candidates are measured whole, and the limit of what is predicted is moved until the measurement is met."""
-        limit, wanted = self._limit(), self.wanted.budget.value
-        best: tuple[float, Choices] = (0.0, {})
-        enough: tuple[float, Choices] = (float("inf"), {})
-        for _ in range(_TRIALS):
-            try:
-                found = self._allocated(options, limit)
-            except ModelkitError:
-                if best[1]:
-                    break
-                raise
-            if not any(found.values()):
-                return {}, None
-            speedup = self._measured(found)
-            best = max(best, (speedup, found), key=lambda pair: pair[0])
-            if speedup >= wanted:
-                enough = min(enough, (speedup, found), key=lambda pair: pair[0])
-            if wanted <= speedup <= _NEAR * wanted:
-                break
-            limit *= (speedup / wanted) ** 0.8
-        speedup, found = enough if enough[1] else best
+        if not options:
+            return {}, None
+        met = meet(lambda limit: self._allocated(options, limit), self._measured, self.wanted.budget.value, self._limit())
+        if met is None:
+            raise self._unreachable(options)
+        speedup, found = met
         return (found, speedup) if speedup >= 1 else ({}, None)
 
     def _uniform(self) -> tuple[Choices, float | None]:
@@ -227,14 +225,9 @@ class _Search:
                     choices[key(unit)] = {**choices.get(key(unit), {}), name: recipe}
         if self.latency is None:
             return choices, None
-        for allowed in _TIMES:
-            found: Choices = {unit: {n: r for n, r in choice.items() if times[n] <= allowed} for unit, choice in choices.items()}
-            if not any(found.values()):
-                break
-            speedup = self._measured(found)
-            if speedup >= 1:
-                return found, speedup
-        return {}, None
+        return self._not_slower(
+            lambda allowed: {unit: {n: r for n, r in choice.items() if times[n] <= allowed} for unit, choice in choices.items()}
+        )
 
     def _of_one_kind(self) -> Iterator[tuple[Unit, Choice]]:
         budget, chosen = self.wanted.budget, self.wanted.chosen
@@ -265,18 +258,7 @@ def _macs(graph: Graph) -> float:
 
 
 def calibration_batches(model: Model, calibration: Dataset) -> list[Feeds]:
-    """Calibration batches, as many as two walks side by side can hold the activations of. Raises ModelkitError for none."""
-    most = max(1, _LIVE_BYTES // max(live_bytes(model.graph), 1))
-    batches: list[Feeds] = []
-    count = 0
-    for batch in feeds_of(model, calibration, calibration_batch(model.graph)):
-        batches.append(batch)
-        count += len(next(iter(batch.values())))
-        if count >= most:
-            break
-    if not batches:
-        raise ModelkitError("The calibration data holds no samples.", "Give at least one sample, better some hundred.")
-    return batches
+    return first_batches(feeds_of(model, calibration, calibration_batch(model.graph)), model.graph)
 
 
 def _records(before: Model, after: Model, plan: LowRankPlan, chosen: Choices, forms: Mapping[str, LowRank]) -> list[LayerRecord]:
@@ -284,17 +266,14 @@ def _records(before: Model, after: Model, plan: LowRankPlan, chosen: Choices, fo
     new = after.graph.by_name
     records = []
     for layer in before.graph.layers():
-        old = sum(p.bytes for p in layer.parameters.values())
-        shape = layer.parameters["weight"].shape if "weight" in layer.parameters else ()
         if layer.name in forms:
             parts = [new[name] for name in (layer.name, *(f"{layer.name}.{i}" for i in range(2))) if name in new]
-            size = sum(p.bytes for part in parts for p in part.parameters.values())
-            records.append(LayerRecord(layer.name, layer.kind, shape, str(recipes[layer.name]), old, size))
+            records.append(LayerRecord.of(layer, str(recipes[layer.name]), stored_bytes(*parts)))
             continue
         reason = plan.skipped.get(
             layer.name, NOT_FASTER if not recipes else "it is worth its full rank, or its factors are not faster"
         )
-        records.append(LayerRecord(layer.name, layer.kind, shape, "dense", old, old, skipped=reason))
+        records.append(LayerRecord.of(layer, "dense", skipped=reason))
     return records
 
 

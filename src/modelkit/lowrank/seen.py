@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from modelkit.analysis.products import convolved
 from modelkit.analysis.rows import input_rows, output_rows, places
 from modelkit.core.forms import Array
 from modelkit.core.graph import Node
@@ -31,24 +32,15 @@ def pair(
         if mask is not None:
             x = x[mask][:, None]
             y, offset = (None if value is None else value[mask][:, None] for value in (y, offset))
-    shape = y.shape if y is not None else (len(x), *_output_space(layer, x)) if layer.kind == "conv" else x.shape
+    if y is not None:
+        shape = y.shape
+    elif layer.kind == "conv":
+        shape = (len(x), 1, *convolved(x.shape[2:], layer.parameters["weight"].shape[2:], layer.attributes))
+    else:
+        shape = x.shape
     where = places(layer, shape, max(1, limit), random)
     X = input_rows(layer, x.astype(np.float32, copy=False), where)
     if y is None:
         return X, None
     wanted = y if offset is None else y - offset
     return X, output_rows(layer, wanted.astype(np.float32, copy=False), where)
-
-
-def _output_space(layer: Node, x: Array) -> tuple[int, ...]:
-    kernel = layer.parameters["weight"].shape[2:]
-    given = (layer.attributes[name] for name in ("stride", "padding", "dilation"))
-    axes = zip(x.shape[2:], kernel, *given, strict=True)
-    return 1, *((size + sum(pads) - dilation * (k - 1) - 1) // stride + 1 for size, k, stride, pads, dilation in axes)
-
-
-def moments(X: Array, centred: bool) -> tuple[Array, Array]:
-    """The mean (in,) of rows (n, in), and the mean of x xᵀ (in, in), about it or about 0."""
-    mean = X.mean(0, dtype=np.float64)
-    rows = X - mean.astype(np.float32) if centred else X
-    return mean, (rows.T @ rows).astype(np.float64) / max(len(X), 1)

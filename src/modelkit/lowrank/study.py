@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.algorithms.prune.allocation import interpolated
+from modelkit.algorithms.allocation import interpolated
+from modelkit.algorithms.prune.reconstruct import moments
 from modelkit.analysis.effects import effect
 from modelkit.analysis.fit_points import live_edges
 from modelkit.analysis.held import Held
@@ -17,9 +18,10 @@ from modelkit.core.forms import Array, Dense
 from modelkit.core.graph import Node
 from modelkit.core.lowrank import LowRank, LowRankPass
 from modelkit.core.model import Feeds, Model
+from modelkit.quantize import finite_weight
 
 from .choices import Choice, Unit, Weighed, Weights, as_matrix, built, choices
-from .seen import moments, pair
+from .seen import pair
 
 ROWS = 32768  # of a layer's inputs, over all batches
 _TRIED = (0.0, 0.3, 0.7)  # shares of the choices at which the effect on the outputs is measured
@@ -55,7 +57,7 @@ Allowed = Callable[[Unit, Sequence[tuple[Choice, float]]], list[Way]]  # finds c
 
 def study(
     model: Model, found: Sequence[Unit], chosen: LowRankPass, batches: Sequence[Feeds], samples: int, round_to: int,
-    allowed: Allowed, dense_cost: Callable[[Unit], float], seed: int, progress: Callable[[int], Any] = lambda done: None,
+    allowed: Allowed, dense_cost: Callable[[Unit], float], seed: int,
 ) -> list[Options]:  # fmt: skip
     """One walk through the model, or none without batches: then an effect is the relative error of a unit's weights.
 
@@ -70,7 +72,6 @@ def study(
         values = held.at(place) if held is not None else {}
         weights, means = weigh(model, unit, chosen, batches, values, seed)
         ways = _best(allowed(unit, choices(weights, round_to)))
-        progress(place + 1)
         if not ways:
             continue
         errors = np.array([way.error for way in ways] + [0.0])
@@ -94,24 +95,21 @@ def weigh(
     random = np.random.default_rng(seed)
     weighed, means = {}, {}
     for layer in unit.layers:
-        weight = model.parameter(layer.name, "weight")
-        assert weight is not None
-        W, H = as_matrix(layer, weight), None
-        if not np.isfinite(W).all():
-            raise ModelkitError(f"The weight of {layer.name} holds NaN or infinity.", f"Leave it out with --ignore {layer.name}.")
+        W, H = as_matrix(layer, finite_weight(model, layer.name)), None
         if batches and chosen.needs != "nothing" and layer.kind != "embedding":
             each = ROWS // len(batches)
             rows = [pair(layer, feeds, values[unit.edge][i], None, None, each, random)[0] for i, feeds in enumerate(batches)]
-            biased = "bias" in layer.parameters
-            mean, H = moments(np.concatenate(rows), biased)
+            X = np.concatenate(rows)
+            if "bias" in layer.parameters:
+                means[layer.name], _, H = moments(X)
+            else:
+                H = (X.T @ X).astype(np.float64)
             if not np.isfinite(H).all():
                 raise ModelkitError(
                     f"The input of {layer.name} holds NaN or infinity on the calibration data.",
                     "Check the data's scaling (--scale, --mean, --std) and that the original model works on it.",
                 )
-            if biased:
-                means[layer.name] = mean
-        weighed[layer.name] = Weighed(W, chosen.metric(layer, W, H))
+        weighed[layer.name] = Weighed(layer, W, chosen.metric(layer, W, H))
     return Weights(unit, weighed), means
 
 

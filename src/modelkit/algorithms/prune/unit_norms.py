@@ -15,8 +15,7 @@ def unit_norms(parts: Sequence[tuple[Array, int, Positions]], size: int) -> Arra
 
     parts: (weight, axis, unit of each position along the axis, or −1). A unit's score is the sum of its shares over the weights:
     the group norm of "DepGraph: Towards Any Structural Pruning" (Fang et al., 2023), section 3.3, with each weight taken on
-    its own
-    scale. 1 for all without weights.
+    its own scale. 1 for all without weights.
     """
     total = np.zeros(size)
     for weight, axis, units in parts:

@@ -34,7 +34,7 @@ from .opening import open_program
 from .program import Program, arguments
 from .shapes import Bindings, Shapes
 from .shrinking import shrink
-from .trainable import Trainable
+from .trainable import Trainable, owned_elsewhere
 from .walking import walk
 
 if TYPE_CHECKING:
@@ -315,20 +315,12 @@ class TorchModel:
             str(spec.target) for spec in program.inputs.values()
             if spec.target in program.tensors and program.tensors[spec.target].is_floating_point()
             and (spec.kind is InputKind.PARAMETER or spec.target in by_target)
-        } | self._weights_elsewhere(program)  # fmt: skip
+        } | owned_elsewhere(self.graph, program)  # fmt: skip
         return Trainable(program, by_target, sites, trained, masked, edges, device)
 
     def latent(self, trainable: Trainable, node: str, role: str) -> torch.nn.Parameter:
         """What is trained of a parameter that was set before `trainable` was made: its values, in the neutral layout if dense."""
         return trainable.latent(trainable.sites[self._built().sites[node, role]])
-
-    def _weights_elsewhere(self, program: Program) -> set[str]:
-        """Weights and biases that the file holds as buffers or constants."""
-        owned = [
-            source for node in self.graph.nodes for role in ("weight", "bias") if role in node.parameters
-            for source in node.parameters[role].stored
-        ]  # fmt: skip
-        return {name for name in owned if name in program.tensors and program.tensors[name].is_floating_point()}
 
     def trained(self, trainable: Trainable) -> TorchModel:
         """A copy with the weights that `trainable`, made from this model, has by now."""

@@ -17,6 +17,7 @@ from torch import fx, nn
 from torch.export.graph_signature import ConstantArgument, InputKind
 
 from ...core.forms import Array, Dense, Quantized, Sparse, WeightForm
+from ...core.graph import Graph
 from .forms import Site, to_array, to_tensor
 from .program import Program
 
@@ -204,3 +205,12 @@ def _training_graph(program: Program, wanted: list[str], device: str) -> fx.Grap
 
 def _name(target: Callable[..., Any] | str) -> str:
     return getattr(target, "__name__", "")
+
+
+def owned_elsewhere(graph: Graph, program: Program) -> set[str]:
+    """Weights and biases that the file holds as buffers or constants."""
+    owned = [
+        source for node in graph.nodes for role in ("weight", "bias") if role in node.parameters
+        for source in node.parameters[role].stored
+    ]  # fmt: skip
+    return {name for name in owned if name in program.tensors and program.tensors[name].is_floating_point()}

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from modelkit.core.forms import Array
 from modelkit.core.graph import Node
 from modelkit.core.lowrank import Metric
+from modelkit.core.passes import NoOptions
 from modelkit.core.statistics import Needs
-
-
-@dataclass(frozen=True)
-class SVDOptions:
-    pass
 
 
 class SVD:
     """Every error of a weight counts the same (Eckart and Young 1936)."""
 
     summary: ClassVar[str] = "least error of the weights themselves (plain SVD); needs no data"
-    Options: ClassVar[type] = SVDOptions
+    Options: ClassVar[type] = NoOptions
     needs: ClassVar[Needs] = "nothing"
     refits: ClassVar[bool] = False
 
-    def __init__(self, options: SVDOptions) -> None:
+    def __init__(self, options: NoOptions) -> None:
         self.options = options
 
     def metric(self, layer: Node, weight: Array, moments: Array | None) -> Metric:

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from modelkit.core.forms import Array
 from modelkit.core.graph import Node
 from modelkit.core.lowrank import Metric
+from modelkit.core.passes import NoOptions
 from modelkit.core.statistics import Needs
-
-
-@dataclass(frozen=True)
-class WhitenedOptions:
-    pass
 
 
 class Whitened:
     """An error of a weight counts what it does to the layer's output (SVD-LLM, https://arxiv.org/abs/2403.07378)."""
 
     summary: ClassVar[str] = "least error of each layer's output on the original's inputs (activation-aware, SVD-LLM)"
-    Options: ClassVar[type] = WhitenedOptions
+    Options: ClassVar[type] = NoOptions
     needs: ClassVar[Needs] = "gram"
     refits: ClassVar[bool] = False
 
-    def __init__(self, options: WhitenedOptions) -> None:
+    def __init__(self, options: NoOptions) -> None:
         self.options = options
 
     def metric(self, layer: Node, weight: Array, moments: Array | None) -> Metric:

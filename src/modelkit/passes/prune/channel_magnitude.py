@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from modelkit.algorithms.prune.unit_norms import unit_norms
 from modelkit.core.channels import ChannelGroup
 from modelkit.core.forms import Array
 from modelkit.core.model import Model
+from modelkit.core.passes import NoOptions
 from modelkit.core.pruning import PruningTask
 
 from .ranked import prune_by
-
-
-@dataclass(frozen=True)
-class ChannelMagnitudeOptions:
-    pass
 
 
 class ChannelMagnitude:
     """Units are ranked by the weights that write and read them, over all groups, and the lowest go until the budget is met."""
 
     summary: ClassVar[str] = "removes the channels with the smallest weights; needs no data"
-    Options: ClassVar[type] = ChannelMagnitudeOptions
+    Options: ClassVar[type] = NoOptions
     needs_data: ClassVar[bool] = False
     removes_branches: ClassVar[bool] = False
 
-    def __init__(self, options: ChannelMagnitudeOptions) -> None:
+    def __init__(self, options: NoOptions) -> None:
         self.options = options
 
     def prune(self, task: PruningTask) -> Model:

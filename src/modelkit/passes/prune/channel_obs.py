@@ -8,20 +8,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from modelkit.algorithms.prune.allocation import Levels, allocate
+from modelkit.algorithms.allocation import Levels, allocate, meet
+from modelkit.analysis.memory import first_batches
 from modelkit.analysis.widths import unreachable, widths
 from modelkit.core.channels import Channels, Mask
 from modelkit.core.graph import Graph
 from modelkit.core.model import Feeds, Model
 from modelkit.core.pruning import PruningTask
 
-from .calibration import calibration
 from .ranking import Ranking, Study, rank, removable_branches
 from .refit import Refit, refit
 
 _MOST_WIDTHS = 32
-_TRIALS = 6  # candidates that are measured whole
-_NEAR = 1.06  # a candidate this much faster than asked for is near enough
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,8 @@ class ChannelOBS:
 
     def prune(self, task: PruningTask) -> Model:
         o = self.options
-        batches = calibration(task)
+        assert task.batches is not None
+        batches = first_batches(task.batches(), task.model.graph)
         branches = removable_branches(task.channels)
         allowed = {group.name: allowed_widths(widths(group, task.round_to), group.name in branches) for group in task.channels}
         study = Study(o.measured, o.ridge, o.rows)
@@ -60,24 +59,19 @@ class ChannelOBS:
         """How many units of each group are kept. Where speed is asked for, candidates are measured whole, and the limit of what
         is predicted is moved until the measurement is met."""
         effects = {name: ranking.effects[allowed[name]] for name, ranking in rankings.items()}
-        none: dict[str, int] = {}
-        limit, fastest, fast_enough = task.limit, (0.0, none), (float("inf"), none)
-        for _ in range(_TRIALS if task.measure else 1):
+
+        def propose(limit: float) -> dict[str, int] | None:
             levels = allocate(effects, lambda levels: _cost(task, rankings, allowed, levels), limit)
-            if levels is None:
-                break
-            kept = {name: allowed[name][level] for name, level in levels.items()}
-            if task.measure is None:
-                return kept
-            found, wanted = task.measure(_candidate(task, rankings, kept)), task.budget.value
-            fastest = max(fastest, (found, kept), key=lambda pair: pair[0])
-            if found >= wanted:
-                fast_enough = min(fast_enough, (found, kept), key=lambda pair: pair[0])
-            if wanted <= found <= _NEAR * wanted:
-                break
-            limit *= (found / wanted) ** 0.8
-        if fast_enough[1] or fastest[1]:
-            return fast_enough[1] or fastest[1]
+            return None if levels is None else {name: allowed[name][level] for name, level in levels.items()}
+
+        if task.measure is None:
+            kept = propose(task.limit)
+        else:
+            measure = task.measure
+            met = meet(propose, lambda kept: measure(_candidate(task, rankings, kept)), task.budget.value, task.limit)
+            kept = None if met is None else met[1]
+        if kept is not None:
+            return kept
         raise unreachable(task, _cost(task, rankings, allowed, dict.fromkeys(effects, 0)))
 
     def _carry_out(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -13,15 +12,11 @@ from modelkit.core.channels import ChannelGroup, Positions, Slot
 from modelkit.core.errors import ModelkitError
 from modelkit.core.forms import Array
 from modelkit.core.model import Model
+from modelkit.core.passes import NoOptions
 from modelkit.core.pruning import PruningTask
 
 from .channel_magnitude import magnitudes
 from .ranked import prune_by
-
-
-@dataclass(frozen=True)
-class ChannelTaylorOptions:
-    pass
 
 
 class ChannelTaylor:
@@ -32,11 +27,11 @@ class ChannelTaylor:
     has class labels, the cross-entropy with those is added."""
 
     summary: ClassVar[str] = "removes the channels that the loss cares least about, by its gradient (Taylor, Fisher); uses labels"
-    Options: ClassVar[type] = ChannelTaylorOptions
+    Options: ClassVar[type] = NoOptions
     needs_data: ClassVar[bool] = True
     removes_branches: ClassVar[bool] = False
 
-    def __init__(self, options: ChannelTaylorOptions) -> None:
+    def __init__(self, options: NoOptions) -> None:
         self.options = options
 
     def prune(self, task: PruningTask) -> Model:

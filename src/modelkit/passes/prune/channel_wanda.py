@@ -12,6 +12,7 @@ from modelkit.algorithms.prune.unit_wanda import Reading, unit_wanda
 from modelkit.core.channels import ChannelGroup, Channels, Positions, Slot
 from modelkit.core.forms import Array
 from modelkit.core.model import Model
+from modelkit.core.passes import NoOptions
 from modelkit.core.pruning import PruningTask
 
 from .ranked import prune_by
@@ -20,20 +21,15 @@ from .restore import can_restore
 Place = tuple[str, int]  # an edge and its axis
 
 
-@dataclass(frozen=True)
-class ChannelWandaOptions:
-    pass
-
-
 class ChannelWanda:
     """Units are ranked by |W| · ‖x‖ of all layers that read them, over all groups, and the lowest go until the budget is met."""
 
     summary: ClassVar[str] = "removes the channels that add least to the layers behind: weights times activations (Wanda)"
-    Options: ClassVar[type] = ChannelWandaOptions
+    Options: ClassVar[type] = NoOptions
     needs_data: ClassVar[bool] = True
     removes_branches: ClassVar[bool] = False
 
-    def __init__(self, options: ChannelWandaOptions) -> None:
+    def __init__(self, options: NoOptions) -> None:
         self.options = options
 
     def prune(self, task: PruningTask) -> Model:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from modelkit.analysis.memory import first_batches
 from modelkit.analysis.widths import chosen
 from modelkit.core.forms import Array
 from modelkit.core.model import Model
 from modelkit.core.pruning import PruningTask
 
-from .calibration import calibration
 from .restore import restore
 
 
@@ -19,5 +19,6 @@ def prune_by(task: PruningTask, scores: Mapping[str, Array]) -> Model:
     cut = task.channels.cut(chosen(task, scores))
     model.shrink(cut)
     if task.batches is not None:
-        restore(original, model, cut, calibration(task), task.fixed, task.seed)
+        batches = first_batches(task.batches(), model.graph)
+        restore(original, model, cut, batches, task.fixed, task.seed)
     return model

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modelkit.algorithms.prune.allocation import interpolated
+from modelkit.algorithms.allocation import interpolated
 from modelkit.algorithms.prune.obs import Reader, removal_order
 from modelkit.algorithms.prune.reconstruct import moments, without_inputs
 from modelkit.analysis.effects import effect

@@ -1,8 +1,7 @@
 """After channels have gone without a refit: every output of the layers behind gets back the mean and the variance that it had.
 
-This is batch norm statistics estimated anew on the calibration data, whether a batch norm is still there, was folded into
-the layer
-before it (by us, or by whoever exported the file), or never was.
+This is batch norm statistics estimated anew on the calibration data, whether a batch norm is still there, was folded into the
+layer before it (by us, or by whoever exported the file), or never was.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ found by bisection. What a group's width saves depends on its neighbours', so co
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from modelkit.core.forms import Array
 
 Levels = dict[str, int]  # group → index of its level, narrow to wide
 _TABLES, _BISECTIONS = 3, 60
+_TRIALS = 6  # candidates that are measured whole
+_NEAR = 1.06  # a candidate this much faster than asked for is near enough
+T = TypeVar("T")
 
 
 def allocate(effects: Mapping[str, Array], cost: Callable[[Levels], float], limit: float) -> Levels | None:
@@ -83,6 +87,29 @@ def _filled(
                 break
         else:
             return levels
+
+
+def meet(
+    propose: Callable[[float], T | None], measure: Callable[[T], float], wanted: float, limit: float
+) -> tuple[float, T] | None:
+    """The speed-up and the candidate nearest above the `wanted` speed-up, else the fastest. Costs only predict: candidates are
+    measured, and the limit of the cost that they are proposed for is moved until a measurement is met. None when nothing can be
+    proposed for the first."""
+    fastest: tuple[float, T] | None = None
+    enough: tuple[float, T] | None = None
+    for _ in range(_TRIALS):
+        candidate = propose(limit)
+        if candidate is None:
+            break
+        found = measure(candidate)
+        if fastest is None or found > fastest[0]:
+            fastest = found, candidate
+        if found >= wanted and (enough is None or found < enough[0]):
+            enough = found, candidate
+        if wanted <= found <= _NEAR * wanted:
+            break
+        limit *= (found / wanted) ** 0.8
+    return enough or fastest
 
 
 def interpolated(errors: Array, measured: Mapping[int, float]) -> Array:

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from modelkit.algorithms.prune.allocation import allocate, interpolated
+from modelkit.algorithms.allocation import allocate, interpolated, meet
 
 
 def _case(seed, groups=4, levels=5):
@@ -58,3 +58,22 @@ def test_effects_between_measured_widths_follow_the_errors():
 def test_effects_never_rise_with_the_width():
     effects = interpolated(np.array([0.0, 1.0, 2.0, 4.0, 8.0]), {1: 1.0, 3: 2.0})
     assert (np.diff(effects) <= 0).all()
+
+
+def test_meet_takes_the_slowest_of_those_that_are_fast_enough():
+    """Half of the limit is twice as fast, but the machine gives 30% less than predicted."""
+    measured = []
+
+    def measure(candidate):
+        measured.append(0.7 * 100 / candidate)
+        return measured[-1]
+
+    speedup, candidate = meet(lambda limit: limit, measure, 2.0, 50.0)
+    assert 2.0 <= speedup <= 2.12 and speedup == pytest.approx(70 / candidate)
+    assert measured[0] < 2.0 and len(measured) <= 6
+
+
+def test_meet_gives_the_fastest_where_nothing_is_fast_enough():
+    proposals = iter([3.0, 4.0, 5.0, None])
+    assert meet(lambda limit: next(proposals), {3.0: 1.1, 4.0: 1.3, 5.0: 1.2}.__getitem__, 2.0, 50.0) == (1.3, 4.0)
+    assert meet(lambda limit: None, lambda candidate: 1.0, 2.0, 50.0) is None
