@@ -271,7 +271,7 @@ def _records(before: Model, after: Model, plan: LowRankPlan, chosen: Choices, fo
             records.append(LayerRecord.of(layer, str(recipes[layer.name]), stored_bytes(*parts)))
             continue
         reason = plan.skipped.get(
-            layer.name, NOT_FASTER if not recipes else "it is worth its full rank, or its factors are not faster"
+            layer.name, NOT_FASTER if not recipes else "no lower rank pays"
         )
         records.append(LayerRecord.of(layer, "dense", skipped=reason))
     return records
