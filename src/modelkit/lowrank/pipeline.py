@@ -132,7 +132,7 @@ class _Search:
         return self._not_slower(at)
 
     def _not_slower(self, at: Callable[[float], Choices]) -> tuple[Choices, float | None]:
-        """`at`: what is chosen of the ways that take at most a share of a layer's time, a lower one where the whole was slower."""
+        """`at`: what is chosen of the ways that take at most a share of a layer's time; less, where the whole was slower."""
         for time_allowed in _TIMES:
             found = at(time_allowed)
             if not any(found.values()):
@@ -270,9 +270,7 @@ def _records(before: Model, after: Model, plan: LowRankPlan, chosen: Choices, fo
             parts = [new[name] for name in (layer.name, *(f"{layer.name}.{i}" for i in range(2))) if name in new]
             records.append(LayerRecord.of(layer, str(recipes[layer.name]), stored_bytes(*parts)))
             continue
-        reason = plan.skipped.get(
-            layer.name, NOT_FASTER if not recipes else "no lower rank pays"
-        )
+        reason = plan.skipped.get(layer.name, NOT_FASTER if not recipes else "no lower rank pays")
         records.append(LayerRecord.of(layer, "dense", skipped=reason))
     return records
 
