@@ -1,19 +1,22 @@
-"""Ranges of activations: run the model over calibration data, keep a histogram per edge, choose a grid for each."""
+"""What calibration data shows of a model. Ranges of activations: a histogram per edge, and a grid for each. Moments of the inputs
+of layers."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import prod
 
 import numpy as np
 
 from .algorithms.quantize.histogram import Histogram
+from .analysis.products import inputs
 from .analysis.synthetic import fixed_batch
 from .core.errors import ModelkitError
 from .core.forms import Array, Grid
-from .core.graph import Graph
+from .core.graph import Graph, Node
 from .core.model import Feeds, Model
+from .core.statistics import InputMoments
 
 RANGES = {  # name → (module, function): imported when chosen
     "minmax": ("modelkit.algorithms.quantize.minmax", "minmax_range"),
@@ -22,6 +25,7 @@ RANGES = {  # name → (module, function): imported when chosen
     "mse": ("modelkit.algorithms.quantize.mse", "mse_range"),
 }
 SAMPLED_ROWS = 256  # of an activation, over the whole calibration data
+_INPUT_ROWS = 32768  # of a convolution's inputs, over all batches
 _BATCH_BYTES = 4 << 20
 _LARGEST_BATCH = 16
 
@@ -97,6 +101,20 @@ def collect(
     if not seen:
         raise ModelkitError("The calibration data holds no samples.", "Give at least one sample, better some hundred.")
     return histograms, rows
+
+
+def input_moments(layer: Node, values: Sequence[Array], full: bool) -> InputMoments:
+    """Of a layer's inputs, given what it reads in each batch. Raises ModelkitError for values that are not finite."""
+    moments = InputMoments(full)
+    for value in values:
+        try:
+            moments.add(inputs(layer, value, -(-_INPUT_ROWS // len(values))))
+        except ValueError:
+            raise ModelkitError(
+                f"The input of {layer.name} holds NaN or infinity on the calibration data.",
+                "Check the data's scaling (--scale, --mean, --std) and that the original model works on it.",
+            ) from None
+    return moments
 
 
 def grid_over(histogram: Histogram, method: str, signed: bool) -> Grid:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__
+from . import __version__, correct
 from .agreement import compare, comparison_sample, feeds_of, warn_if_collapsed
 from .analysis.norms import fold_norms
 from .analysis.placement import place_grids
@@ -20,6 +20,7 @@ from .calibrate import calibration_batch, collect, grids_from, range_method
 from .choose import REASON, left_alone
 from .core.errors import ModelkitError, SizeWarning, SkippedWarning, SpeedWarning
 from .core.forms import Grid
+from .core.lowrank import LowRank
 from .core.model import Feeds, Model
 from .core.passes import Pass
 from .core.selection import Selection
@@ -63,6 +64,11 @@ class Quantization:
     @property
     def bits(self) -> int:
         return int(getattr(self.chosen.options, "bits", 8)) if hasattr(self.chosen, "options") else 8
+
+    @property
+    def corrects(self) -> bool:
+        """Whether something is to run beside the layers (`core.passes.CorrectingPass`)."""
+        return hasattr(self.chosen, "correct")
 
     def options(self) -> dict[str, Any]:
         """As the report and the file's history keep them."""
@@ -113,9 +119,15 @@ def quantize(
             del histograms, rows
     with stage("quantising weights"):
         forms = compress_weights(base, wanted.chosen, plan, smoothed)
+    chosen: Any = wanted.chosen
+    chains: dict[str, LowRank] = {}
+    if wanted.corrects:
+        with stage("correcting"):
+            chains = correct.corrections(base, chosen, forms, calibration)
 
     def build(variant: Plan) -> Model:
         changed = base.copy()
+        correct.add(changed, chosen, chains)
         apply(changed, variant, forms, grids, smoothed)
         return changed
 
@@ -128,11 +140,11 @@ def quantize(
     found, errors, agreement = compare(base, result, plan.changed, sample)
     if calibration is None:
         errors = {
-            name: weight_error(weight, forms[name])
+            name: weight_error(weight, forms[name], chains.get(name))
             for name in plan.changed
             if (weight := base.parameter(name, "weight")) is not None
         }
-    records = layer_records(model, result, plan, forms, smoothed)
+    records = layer_records(model, result, plan, forms, smoothed, chains)
     for record in records:
         record.error = errors.get(record.name)
     result.provenance.history = [*model.provenance.history, _history(wanted)]
@@ -152,6 +164,11 @@ def plan_quantization(model: Model, wanted: Quantization) -> Plan:
         raise ModelkitError(
             f"Weights of {wanted.bits} bits can't be multiplied with 8-bit activations: no runtime here has such kernels.",
             "Use --bits 8, or --activations none.",
+        )
+    if wanted.activations == "static" and wanted.corrects:
+        raise ModelkitError(
+            f"{wanted.name} runs a correction in floating point beside each layer, which has no place in integer arithmetic.",
+            "Use --activations none or dynamic.",
         )
     wanted.selection.check([layer.name for layer in model.graph.layers()])
     if wanted.activations == "static":

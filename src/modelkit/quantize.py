@@ -14,6 +14,7 @@ from .analysis.placement import place_grids
 from .core.errors import ModelkitError
 from .core.forms import Array, DynamicGrid, Grid, Quantized, WeightForm
 from .core.graph import Graph, Node
+from .core.lowrank import LowRank, parts
 from .core.model import EdgeGrid, Model
 from .core.passes import Pass
 from .core.selection import Selection
@@ -202,8 +203,9 @@ def layer_records(
     plan: Plan,
     forms: Mapping[str, WeightForm],
     smoothed: Mapping[str, Smoothed] | None = None,
+    chains: Mapping[str, LowRank] | None = None,
 ) -> list[LayerRecord]:
-    """One record a layer of the original, changed or skipped."""
+    """One record a layer of the original, changed or skipped. chains: what runs beside layers."""
     records = []
     smooth = {name for entry in (smoothed or {}).values() for name in entry.layers}
     for layer in before.graph.layers():
@@ -212,10 +214,16 @@ def layer_records(
         if layer.name in plan.static or layer.name in plan.dynamic:
             form += " a8" if layer.name in plan.static else " a8 dynamic"
             form += " smoothed" if layer.name in smooth else ""
-        records.append(LayerRecord.of(layer, form, stored_bytes(new) if new else None, plan.skipped.get(layer.name)))
+        beside: list[Node] = []
+        if chains and layer.name in chains and layer.name in plan.changed:
+            form += f" + {chains[layer.name]}"
+            beside = parts(after.graph, layer.name)
+        size = stored_bytes(new, *beside) if new else None
+        records.append(LayerRecord.of(layer, form, size, plan.skipped.get(layer.name)))
     return records
 
 
-def weight_error(weight: Array, form: WeightForm) -> float:
-    """‖w − ŵ‖ / ‖w‖."""
-    return relative_error(weight, form.decode())
+def weight_error(weight: Array, form: WeightForm, beside: LowRank | None = None) -> float:
+    """‖w − ŵ‖ / ‖w‖. beside: what runs beside the layer."""
+    decoded = form.decode()
+    return relative_error(weight, decoded if beside is None else decoded + beside.decode())

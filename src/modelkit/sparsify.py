@@ -15,11 +15,11 @@ import numpy as np
 from . import __version__
 from .agreement import compare, comparison_sample, feeds_of, warn_if_collapsed
 from .analysis.memory import live_bytes
-from .analysis.products import input_key, inputs
-from .calibrate import calibration_batch
+from .analysis.products import input_key
+from .calibrate import calibration_batch, input_moments
 from .compress import Result, Stage
 from .core.errors import InputWarning, ModelkitError, SizeWarning, SpeedWarning
-from .core.forms import Array, Sparse, WeightForm
+from .core.forms import Sparse, WeightForm
 from .core.graph import Node
 from .core.model import Feeds, Model
 from .core.passes import SparsityPass
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from .data import Dataset
 
 _LIVE_BYTES = 2 << 30  # of activations held during a walk
-_ROWS = 32768  # of a convolution's inputs, over all batches
 _FACTORING = 28  # bytes for each entry of a Hessian while it is inverted
 
 
@@ -152,7 +151,7 @@ def _walked(model: Model, wanted: Sparsification, plan: Plan, calibration: Datas
         for layer in (layer for layer in layers if layer.inputs[0] == edge and layer.name not in forms):
             key = input_key(layer)
             if key not in moments:
-                moments[key] = _moments(layer, values, wanted)
+                moments[key] = input_moments(layer, values, wanted.chosen.needs == "gram")
             same = tied[layer.parameters["weight"].stored]
             forms.update(_set(model, wanted, [other for other in layers if other.name in same], moments[key]))
     return forms
@@ -172,19 +171,6 @@ def _set(model: Model, wanted: Sparsification, layers: list[Node], moments: Inpu
     for layer in layers:
         model.set_parameter(layer.name, "weight", form)
     return {layer.name: form for layer in layers}
-
-
-def _moments(layer: Node, values: list[Array], wanted: Sparsification) -> InputMoments:
-    moments = InputMoments(full=wanted.chosen.needs == "gram")
-    for value in values:
-        try:
-            moments.add(inputs(layer, value, -(-_ROWS // len(values))))
-        except ValueError:
-            raise ModelkitError(
-                f"The input of {layer.name} holds NaN or infinity on the calibration data.",
-                "Check the data's scaling (--scale, --mean, --std) and that the original model works on it.",
-            ) from None
-    return moments
 
 
 def _bounded(model: Model, calibration: Dataset) -> Iterator[Feeds]:

@@ -60,7 +60,7 @@ def test_params(modelkit, model, calib):
     assert onnxruntime.InferenceSession(after["path"]).run(None, {"x": x})[0].shape == (5, 10)
 
 
-@pytest.mark.parametrize("algorithm", ["svd", "whitened", "refit"])
+@pytest.mark.parametrize("algorithm", ["svd", "whitened", "refit", "fisher"])
 @pytest.mark.parametrize("budget", [("--rank", 3), ("--energy", 0.8), ("--macs", 0.6)])
 def test_algorithms_and_budgets(modelkit, model, calib, algorithm, budget):
     outcome = modelkit(
@@ -155,6 +155,7 @@ def test_dry_run(modelkit, model):
         (("--rank", 3, "--params", 0.5), "exclude each other"),
         (("--rank", 3, "--algorithm", "nope"), "no algorithm 'nope'"),
         (("--rank", 3, "--algorithm", "whitened"), "needs calibration data"),
+        (("--rank", 3, "--algorithm", "fisher"), "needs calibration data"),
         (("--rank", 3, "--ignore", "*"), "No layer can be factorised"),
     ],
 )

@@ -5,11 +5,12 @@ import warnings
 import numpy as np
 import pytest
 
+from modelkit.algorithms.quantize.round_to_nearest import round_to_nearest
 from modelkit.analysis.chains import chained, reason_against
 from modelkit.analysis.macs import node_macs
 from modelkit.core.errors import ModelkitError, ModelkitWarning
 from modelkit.core.forms import Dense
-from modelkit.core.lowrank import LowRank, Metric
+from modelkit.core.lowrank import LowRank, Metric, parts
 from modelkit.lowrank.choices import Recipe, Unit, Weighed, Weights, as_matrix, built, units
 from modelkit.models.opening import open_model
 from modelkit.publish import outputs_of, relative_difference
@@ -86,6 +87,44 @@ def test_chains_compute_what_their_product_does(zoo, tmp_path, architecture, fam
     for batch in (2, 5) if ARCHITECTURES[architecture].dynamic else (2,):
         example = {key: value.numpy() for key, value in ARCHITECTURES[architecture].example(batch).items()}
         assert all(np.isfinite(array).all() for array in run_without_modelkit(path, example))
+
+
+@pytest.mark.parametrize(("architecture", "family"), _cases())
+def test_what_runs_beside_a_layer_is_added(zoo, tmp_path, architecture, family):
+    """A chain beside W − D, where the chain is D, gives what W does; also when both are stored in 8 bits."""
+    model = open_model(getattr(zoo, family)(architecture))
+    feeds, _ = zoo.arrays(architecture)
+    layers = {layer.name: layer for layer in model.graph.layers() if reason_against(model.graph, layer) is None}
+    layers = {name: layer for name, layer in layers.items() if layer.kind in ("linear", "conv")}
+    if not layers:
+        pytest.skip("nothing can run beside a layer of it")
+    random, forms = np.random.default_rng(0), {}
+    for name in layers:
+        weight = model.parameter(name, "weight")
+        first, last = random.standard_normal((2, *weight.shape[1:])), random.standard_normal((len(weight), 2))
+        last = last.reshape(len(weight), 2, *(1,) * (weight.ndim - 2)) * weight.std() / 8
+        forms[name] = LowRank((first.astype(np.float32), last.astype(np.float32)))
+    expected = outputs_of(model, feeds)
+    changed = model.copy()
+    changed.bypass(forms)
+    for name, form in forms.items():
+        changed.set_parameter(name, "weight", Dense((model.parameter(name, "weight") - form.decode()).astype(np.float32)))
+    assert relative_difference(expected, outputs_of(changed, feeds)) < 2e-4
+    assert set(changed.graph.edges) >= {layer.outputs[0] for layer in layers.values()}
+    assert all(len(parts(changed.graph, name)) == 2 for name in forms)
+    for name in forms:
+        for part in (name, *(part.name for part in parts(changed.graph, name))):
+            values = changed.parameter(part, "weight")
+            changed.set_parameter(part, "weight", round_to_nearest(values, 8, symmetric=True, group_size=None, axis=0))
+    rounded = outputs_of(changed, feeds)
+    assert relative_difference(expected, rounded) < 0.2
+    path = tmp_path / f"beside.{family}"
+    changed.save(path)
+    reopened = open_model(path)
+    assert relative_difference(rounded, outputs_of(reopened, feeds)) < 2e-4
+    assert all(reopened.graph.by_name[name].parameters["weight"].form.startswith("int8") for name in forms)
+    example = {key: value.numpy() for key, value in ARCHITECTURES[architecture].example(2).items()}
+    assert all(np.isfinite(array).all() for array in run_without_modelkit(path, example))
 
 
 @pytest.mark.parametrize("family", ["onnx", "pt2"])

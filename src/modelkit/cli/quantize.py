@@ -120,13 +120,14 @@ def command(
         weights, mode = _scheme(scheme, bits, activations)
         options = _pass_options(option, weights, group_size, sym)
         gates = parse_drops(max_drop, data)
-        mode = _resolve(mode, options, calib)
+        name = _name(algorithm, options)
+        mode = _resolve(mode, options, calib, name)
         aim = _target(target, device)
         if aim.reduce_range and mode != "none":
             options.setdefault("reduce_range", True)
-        wanted_pass = _build(algorithm, options, optional=("reduce_range",))
         wanted = Quantization(
-            *wanted_pass,
+            name,
+            _build(name, options, optional=("reduce_range",)),
             mode,
             aim,
             Selection(tuple(ignore or ()), tuple(only or ())),
@@ -214,8 +215,17 @@ def _pass_options(pairs: list[str] | None, bits: int, group_size: int | None, sy
     return options
 
 
-def _resolve(mode: str, options: dict[str, Any], calib: str | None) -> Any:
-    """What `auto` means for these options, and whether the others are possible."""
+def _name(algorithm: str, options: dict[str, Any]) -> str:
+    """The pass's full name."""
+    if algorithm == "auto":
+        algorithm = "rtn" if str(options["bits"]) == "8" else "mse"
+    return algorithm if algorithm.startswith("quantize.") else f"quantize.{algorithm}"
+
+
+def _resolve(mode: str, options: dict[str, Any], calib: str | None, name: str) -> Any:
+    """What `auto` means for these options and this pass, and whether the others are possible."""
+    from modelkit.core import passes
+
     fine = (
         str(options["bits"]) != "8"
         or int(options.get("group_size") or 0) > 0
@@ -224,7 +234,7 @@ def _resolve(mode: str, options: dict[str, Any], calib: str | None) -> Any:
     if mode == "static" and calib is None:
         raise ModelkitError("--activations static needs the ranges of activations.", "Give calibration data with --calib DATA.")
     if mode in ("auto", "w8a8"):
-        if fine and mode == "auto":
+        if mode == "auto" and (fine or hasattr(passes.load(name), "correct")):
             return "none"
         mode = "static" if calib is not None else "dynamic"
     if mode != "none" and fine:
@@ -247,17 +257,14 @@ def _target(name: str, device: str) -> Any:
     return TARGETS[name]
 
 
-def _build(algorithm: str, options: dict[str, Any], optional: tuple[str, ...]) -> tuple[str, Any]:
-    """The pass's full name and the pass. Options in `optional` are dropped where the pass does not know them."""
+def _build(name: str, options: dict[str, Any], optional: tuple[str, ...]) -> Any:
+    """The pass. Options in `optional` are dropped where it does not know them."""
     from modelkit.core import passes
 
-    if algorithm == "auto":
-        algorithm = "rtn" if str(options["bits"]) == "8" else "mse"
-    name = algorithm if algorithm.startswith("quantize.") else f"quantize.{algorithm}"
     known = {option.name for option in passes.options_of(passes.load(name))}
     if "bits" not in known and str(options["bits"]) == "8":
         options = {key: value for key, value in options.items() if key != "bits"}
-    return name, passes.build(name, {key: value for key, value in options.items() if key in known or key not in optional})
+    return passes.build(name, {key: value for key, value in options.items() if key in known or key not in optional})
 
 
 def _planned(opened: Model, wanted: Quantization, plan: Plan) -> dict[str, Any]:

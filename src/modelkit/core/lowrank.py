@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
 from .errors import ModelkitError
 from .forms import Array
-from .graph import Node
+from .graph import Graph, Node
 from .statistics import Needs
+
+if TYPE_CHECKING:
+    from .pruning import Gradients
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,11 @@ def check_shape(layer: Node, form: LowRank) -> None:
         raise ModelkitError(f"{layer.name} has a weight of shape {list(wanted)}, not {list(form.shape)}.", "Keep the shape.")
 
 
+def parts(graph: Graph, name: str) -> list[Node]:
+    """The layers of the chain that stands in the place of a layer, or beside it; without the one that has its name."""
+    return [graph.by_name[part] for part in (f"{name}.0", f"{name}.1") if part in graph.by_name]
+
+
 def empty(*shapes: tuple[int, ...], lookup: bool = False) -> LowRank:
     """A form of these shapes that takes no memory: enough to ask what it costs."""
     return LowRank(tuple(np.broadcast_to(np.float32(0), shape) for shape in shapes), lookup)
@@ -104,14 +113,20 @@ class Metric:
 
 class LowRankPass(Protocol):
     """A plugin `lowrank.NAME`: what it says an error of a weight counts decides what is kept. `needs`: of the layer's inputs.
-    `refits`: whether factors are then fitted to the original's outputs, given what the changed layers before them give."""
+    `learns`: whether `learn` is called before the first `metric`. `refits`: whether factors are then fitted to the original's
+    outputs, given what the changed layers before them give."""
 
     summary: ClassVar[str]
     Options: ClassVar[type]
     needs: ClassVar[Needs]
+    learns: ClassVar[bool]
     refits: ClassVar[bool]
 
     def __init__(self, options: Any) -> None: ...
+
+    def learn(self, layers: Sequence[Node], gradients: Gradients) -> None:
+        """`gradients`: of the loss on calibration data, with respect to any of the layers' parameters."""
+        ...
 
     def metric(self, layer: Node, weight: Array, moments: Array | None) -> Metric:
         """weight: (out, in). moments: Σ x xᵀ (in, in) of the layer's inputs, about their mean where it has a bias; None without

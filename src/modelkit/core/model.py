@@ -100,6 +100,12 @@ class Model(Protocol):
         for a form of another shape, and when the model is quantised."""
         ...
 
+    def bypass(self, forms: Mapping[str, LowRank]) -> None:
+        """Let chains of narrower layers, called `NAME.0` and `NAME.1`, stand beside linear layers and convolutions: they read
+        what the layer reads, and what they give is added to its output. The edge that the layer wrote is then the sum. Raises
+        ModelkitError as `factorise`."""
+        ...
+
     def move(self, node: str, labels: Mapping[str, Array]) -> dict[str, Array] | None:
         """What a node of kind "reshape" or "concat" does with numbers: its outputs by edge, where it is given float32 arrays by
         edge and by role (for those of its parameters that it moves), each of the edge's (the parameter's) shape. None when that

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Protocol
 from .errors import ModelkitError
 from .forms import Array, WeightForm
 from .graph import Node
+from .lowrank import LowRank
 from .statistics import InputMoments, Needs
 
 GROUP = "modelkit.passes"
@@ -54,6 +55,21 @@ class SparsityPass(Pass, Protocol):
 
     def compress(self, layer: Node, weight: Array, moments: InputMoments | None = None) -> WeightForm:
         """`moments`: of the layer's inputs, as `analysis.products.inputs` gives them; None when the pass needs nothing."""
+        ...
+
+
+class CorrectingPass(Pass, Protocol):
+    """A pass `quantize.NAME` that lets a narrow chain run beside a layer, to put right what its new form loses."""
+
+    needs: ClassVar[Needs]
+
+    def correct(self, layer: Node, weight: Array, form: WeightForm, moments: Array | None) -> LowRank | None:
+        """The chain beside a layer whose `weight` is stored as `form`; None: there is none. moments: (in, in), the mean of x xᵀ
+        of the layer's inputs as `analysis.products.inputs` gives them; None without data."""
+        ...
+
+    def store(self, factor: Array) -> WeightForm | None:
+        """The form in which a factor of the chain is stored; None: as it is."""
         ...
 
 

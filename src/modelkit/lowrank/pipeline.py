@@ -20,7 +20,7 @@ from modelkit.calibrate import calibration_batch
 from modelkit.compress import Result, Stage
 from modelkit.core.errors import ModelkitError, SizeWarning, SkippedWarning, SpeedWarning
 from modelkit.core.graph import Graph
-from modelkit.core.lowrank import LowRank
+from modelkit.core.lowrank import LowRank, parts
 from modelkit.core.model import Feeds, Model
 from modelkit.costs import Latency, parameters
 from modelkit.describe import total_bytes
@@ -56,6 +56,10 @@ def lowrank(
     started = time.perf_counter()
     base = plan.base
     batches = [] if calibration is None else calibration_batches(base, calibration)
+    if wanted.chosen.learns:
+        assert calibration is not None
+        with stage("finding gradients"):
+            _learn(wanted, plan, calibration)
     latency = None
     if not wanted.always or wanted.budget.measure == "speedup":
         with stage("measuring the original"):
@@ -257,18 +261,24 @@ def _macs(graph: Graph) -> float:
     return float(sum(node_macs(graph, node) or 0 for node in graph.nodes))
 
 
+def _learn(wanted: Factorisation, plan: LowRankPlan, calibration: Dataset) -> None:
+    from modelkit.distill.fisher import gradients  # torch
+
+    layers = [layer for unit in plan.units for layer in unit.layers]
+    wanted.chosen.learn(layers, lambda sites: gradients(plan.base, calibration, sites, wanted.seed))
+
+
 def calibration_batches(model: Model, calibration: Dataset) -> list[Feeds]:
     return first_batches(feeds_of(model, calibration, calibration_batch(model.graph)), model.graph)
 
 
 def _records(before: Model, after: Model, plan: LowRankPlan, chosen: Choices, forms: Mapping[str, LowRank]) -> list[LayerRecord]:
     recipes = {name: recipe for choice in chosen.values() for name, recipe in choice.items()}
-    new = after.graph.by_name
     records = []
     for layer in before.graph.layers():
         if layer.name in forms:
-            parts = [new[name] for name in (layer.name, *(f"{layer.name}.{i}" for i in range(2))) if name in new]
-            records.append(LayerRecord.of(layer, str(recipes[layer.name]), stored_bytes(*parts)))
+            made = [after.graph.by_name[layer.name], *parts(after.graph, layer.name)]
+            records.append(LayerRecord.of(layer, str(recipes[layer.name]), stored_bytes(*made)))
             continue
         reason = plan.skipped.get(layer.name, NOT_FASTER if not recipes else "no lower rank pays")
         records.append(LayerRecord.of(layer, "dense", skipped=reason))

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 
+from modelkit.algorithms.lowrank.correction import correction
 from modelkit.algorithms.lowrank.partial import leading
 from modelkit.algorithms.lowrank.projection import last_factor
 from modelkit.algorithms.lowrank.refit import Pairs, Regression
 from modelkit.algorithms.lowrank.spatial import separated
 from modelkit.algorithms.lowrank.truncation import factors, root, spectrum
 from modelkit.algorithms.lowrank.tucker import tucker2
+from modelkit.core import passes
+from modelkit.core.graph import Node
 from modelkit.core.lowrank import LowRank, Metric
 
 
@@ -165,3 +168,30 @@ def test_cutting_the_fit_in_its_own_metric_is_the_best_of_that_rank():
         other = np.random.default_rng(seed)
         L, R = left + 0.02 * other.standard_normal(left.shape), right + 0.02 * other.standard_normal(right.shape)
         assert best <= loss(L @ R) + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_correction_is_the_best_of_its_rank_for_the_output(seed):
+    """QERA: the error of the weight, whitened, cut and unwhitened."""
+    rng = np.random.default_rng(seed)
+    W, X = rng.standard_normal((12, 20)), _inputs(rng, 200, 20)
+    Q = np.round(W * 2) / 2
+    V, U = correction(W - Q, 4, X.T @ X)
+    assert V.shape == (4, 20) and U.shape == (12, 4)
+    np.testing.assert_allclose(U @ V, svd_llm(W - Q, X, 4), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(U, axis=0), np.linalg.norm(V, axis=1))
+    plain_V, plain_U = correction(W - Q, 4, None)
+    lost = [np.linalg.norm(X @ (W - Q - other).T) for other in (U @ V, plain_U @ plain_V, 0 * W)]
+    assert lost[0] < lost[1] < lost[2]
+
+
+def test_fisher_weighs_outputs_by_their_gradients():
+    """A linear layer, and a table whose outputs are its columns."""
+    layers = [Node("fc", "linear", "MatMul", ("x",), ("y",)), Node("table", "embedding", "Gather", ("i",), ("z",))]
+    batches = [np.random.default_rng(seed).standard_normal((3, 5)) for seed in range(4)]
+    chosen = passes.build("lowrank.fisher", {})
+    chosen.learn(layers, lambda sites: ({site: batch.astype(np.float32) for site in sites} for batch in batches))
+    for layer, axis, size in ((layers[0], 1, 3), (layers[1], 0, 5)):
+        information = np.sum([np.sum(batch**2, axis) for batch in batches], 0)
+        rows = chosen.metric(layer, np.zeros((size, 1)), None).rows
+        np.testing.assert_allclose(rows**2, information / information.mean() + 0.01, rtol=1e-5)

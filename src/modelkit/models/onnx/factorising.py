@@ -1,4 +1,4 @@
-"""An ONNX program in which chains of narrower layers take the place of layers."""
+"""An ONNX program in which chains of narrower layers take the place of layers, or stand beside them."""
 
 from __future__ import annotations
 
@@ -36,6 +36,38 @@ def factorised(program: Program, view: View, forms: Mapping[str, LowRank]) -> Pr
     return replace(out.program_written(), data_files=program.data_files)
 
 
+def bypassed(program: Program, view: View, forms: Mapping[str, LowRank]) -> tuple[Program, dict[str, str]]:
+    """`program` with these chains beside the layers, whose outputs they are added to; and the edges that the layers now write, by
+    those of the sums, which they wrote before."""
+    out = Emitter(program)
+    first = {view.sites[name].members[0]: name for name in forms}
+    last = {view.sites[name].members[-1]: name for name in forms}
+    sums: dict[str, str] = {}
+    moved: dict[str, str] = {}
+    for node in program.nodes:
+        if node.name in first:
+            name = first[node.name]
+            sums[name] = _branch(out, node, view.graph.by_name[name], _in_type(view, name, forms[name]), forms[name])
+        if node.name in last:
+            name, output = last[node.name], node.output[0]
+            own = onnx.NodeProto()
+            own.CopyFrom(node)
+            own.output[0] = moved[output] = out.fresh(f"{name}.own")
+            out.nodes.append(own)
+            out.node("Add", [own.output[0], sums[name]], output)
+        else:
+            out.nodes.append(node)
+    return replace(out.program_written(), data_files=program.data_files), moved
+
+
+def _branch(out: Emitter, node: onnx.NodeProto, layer: Node, factors: list[Array], form: LowRank) -> str:
+    spread = stages(layer, form) if layer.kind == "conv" else [None] * len(factors)
+    value = node.input[0]
+    for index, (factor, stage) in enumerate(zip(factors, spread, strict=True)):
+        value = _narrow(out, node, f"{layer.name}.{index}", value, factor, stage)
+    return value
+
+
 def _in_type(view: View, name: str, form: LowRank) -> list[Array]:
     dtype = numpy_dtype(view.graph.by_name[name].parameters["weight"].dtype)
     return [np.ascontiguousarray(factor.astype(dtype)) for factor in form.factors]
@@ -58,18 +90,8 @@ def _chain(out: Emitter, node: onnx.NodeProto, layer: Node, site: Site, factors:
     for index, factor in enumerate(factors[:-1]):
         key = ("first factor", value, id(form.factors[index]))
         if key not in out.written:
-            weight = out.tensor(f"{layer.name}.{index}.weight", factor if spread else factor.T)
-            hidden = out.fresh(f"{layer.name}.{index}")
-            if spread is None:
-                out.node("MatMul", [value, weight], hidden)
-            else:
-                first = onnx.NodeProto()
-                first.CopyFrom(node)
-                first.name, first.output[0] = hidden, hidden
-                first.input[:] = [value, weight]
-                _spread(first, spread[index])
-                out.nodes.append(first)
-            out.written[key] = hidden
+            stage = None if spread is None else spread[index]
+            out.written[key] = _narrow(out, node, f"{layer.name}.{index}", value, factor, stage)
         value = out.written[key]
     last = onnx.NodeProto()
     last.CopyFrom(node)
@@ -78,6 +100,21 @@ def _chain(out: Emitter, node: onnx.NodeProto, layer: Node, site: Site, factors:
     if spread is not None:
         _spread(last, spread[-1])
     out.nodes.append(last)
+
+
+def _narrow(out: Emitter, node: onnx.NodeProto, name: str, value: str, factor: Array, stage: Stage | None) -> str:
+    """One factor as a layer without a bias; of a convolution, made from `node`."""
+    weight = out.tensor(f"{name}.weight", factor.T if stage is None else factor)
+    hidden = out.fresh(name)
+    if stage is None:
+        return out.node("MatMul", [value, weight], hidden)
+    made = onnx.NodeProto()
+    made.CopyFrom(node)
+    made.name, made.output[0] = hidden, hidden
+    made.input[:] = [value, weight]
+    _spread(made, stage)
+    out.nodes.append(made)
+    return hidden
 
 
 def _spread(node: onnx.NodeProto, stage: Stage) -> None:

@@ -194,6 +194,12 @@ class OnnxModel:
             check_shape(view.graph.by_name[name], form)
         self._adopt(factorising.factorised(program, view, forms))
 
+    def bypass(self, forms: Mapping[str, LowRank]) -> None:
+        program, view = self._settled()
+        for name, form in forms.items():
+            check_shape(view.graph.by_name[name], form)
+        self._adopt(*factorising.bypassed(program, view, forms))
+
     def move(self, node: str, labels: Mapping[str, Array]) -> dict[str, Array] | None:
         program, view = self._reduced()
         site = view.sites[node]
@@ -227,9 +233,9 @@ class OnnxModel:
             self._adopt(self._written())
         return self._reduced()
 
-    def _adopt(self, program: Program) -> None:
-        """Go on with a program whose structure is another."""
-        names = self._names()
+    def _adopt(self, program: Program, moved: Mapping[str, str] | None = None) -> None:
+        """Go on with a program whose structure is another. moved: edges that nodes write in it instead of those they wrote."""
+        names = {(moved or {}).get(edge, edge): name for edge, name in self._names().items()}
         self._shapes = self._known_shapes(program)
         self._program, self._removed, self._changes = program, (), Changes()
         self._opened = graphs.build(program, self._shapes, self.provenance.forms, names)

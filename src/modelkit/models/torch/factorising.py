@@ -1,4 +1,4 @@
-"""A torch program in which chains of narrower layers take the place of layers."""
+"""A torch program in which chains of narrower layers take the place of layers, or stand beside them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,24 @@ aten = torch.ops.aten
 _CONVOLUTIONS = {1: aten.conv1d, 2: aten.conv2d, 3: aten.conv3d}
 
 
-def factorise(program: Program, view: View, forms: Mapping[str, LowRank]) -> dict[str, str]:
-    """Change `program`, whose view is `view`. Returns the layer names of the new fx nodes; the last node of a chain goes by the
-    name of the one that it replaces."""
-    names: dict[str, str] = {}
+def factorise(program: Program, view: View, forms: Mapping[str, LowRank], names: Mapping[str, str]) -> dict[str, str]:
+    """Change `program`, whose view is `view`. names: the layer names of fx nodes; returned with those of the new ones. The last
+    node of a chain goes by the name of the one that it replaces."""
+    named = dict(names)
     shared: dict[tuple[fx.Node, int], fx.Node] = {}
     for name in sorted(forms, key=view.graph.position.__getitem__):
-        _Chain(program, view, name, forms[name], names, shared).replace()
+        _Chain(program, view, name, forms[name], named, shared).replace()
     program.prune()
-    return names
+    return named
+
+
+def bypass(program: Program, view: View, forms: Mapping[str, LowRank], names: Mapping[str, str]) -> dict[str, str]:
+    """As `factorise`, but what the chains give is added to the layers' outputs. The sum goes by the name that the layer's fx node
+    had."""
+    named = dict(names)
+    for name in forms:
+        _Chain(program, view, name, forms[name], named, {}).add()
+    return named
 
 
 class _Chain:
@@ -63,6 +72,21 @@ class _Chain:
                 set_argument(operator, self.argument, self._weight(last))
             else:
                 self._take_over(self._call(last, value, self.given["bias"]))
+
+    def add(self) -> None:
+        program, operator, value = self.program, self.operator, self.given["input"]
+        with program.graph.inserting_before(operator):
+            for index in range(len(self.form.factors)):
+                value = self._named(self._call(index, value, None), index)
+        readers = set(operator.users)
+        with program.graph.inserting_after(operator):
+            total = program.call(aten.add.Tensor, operator, value)
+        program.replace_uses(operator, total, lambda user: user in readers)
+        name = operator.name
+        operator.name = program.graph._graph_namespace.create_name(f"{name}_own", None)
+        rename(program, total, name)
+        self.names.pop(name, None)
+        self.names[operator.name] = self.name
 
     def _call(self, index: int, value: fx.Node, bias: fx.Node | None) -> fx.Node:
         weight = self._weight(index)

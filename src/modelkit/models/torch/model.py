@@ -26,7 +26,7 @@ from ...core.model import EdgeGrid, Feeds, Provenance
 from . import moving, running, saving, stored
 from .canonical import canonical
 from .constants import Constants
-from .factorising import factorise
+from .factorising import bypass, factorise
 from .forms import Stored, StoredForms, to_array, to_tensor
 from .graph import View, view
 from .lowering import Records, lower
@@ -184,10 +184,16 @@ class TorchModel:
         self._changed()
 
     def factorise(self, forms: Mapping[str, LowRank]) -> None:
+        self._with_chains(factorise, forms)
+
+    def bypass(self, forms: Mapping[str, LowRank]) -> None:
+        self._with_chains(bypass, forms)
+
+    def _with_chains(self, change: Callable[..., dict[str, str]], forms: Mapping[str, LowRank]) -> None:
         self._settle_forms()
         for name, form in forms.items():
             check_shape(self.graph.by_name[name], form)
-        self._names |= factorise(self._program, self._built(), forms)
+        self._names = change(self._program, self._built(), forms, self._names)
         self._changed()
 
     def move(self, node: str, labels: Mapping[str, Array]) -> dict[str, Array] | None:

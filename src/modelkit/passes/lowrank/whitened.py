@@ -7,20 +7,16 @@ from typing import ClassVar
 from modelkit.core.forms import Array
 from modelkit.core.graph import Node
 from modelkit.core.lowrank import Metric
-from modelkit.core.passes import NoOptions
 from modelkit.core.statistics import Needs
 
+from .svd import SVD
 
-class Whitened:
+
+class Whitened(SVD):
     """An error of a weight counts what it does to the layer's output (SVD-LLM, https://arxiv.org/abs/2403.07378)."""
 
     summary: ClassVar[str] = "least error of each layer's output on the original's inputs (activation-aware, SVD-LLM)"
-    Options: ClassVar[type] = NoOptions
     needs: ClassVar[Needs] = "gram"
-    refits: ClassVar[bool] = False
-
-    def __init__(self, options: NoOptions) -> None:
-        self.options = options
 
     def metric(self, layer: Node, weight: Array, moments: Array | None) -> Metric:
         return Metric(moments)

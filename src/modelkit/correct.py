@@ -1,0 +1,61 @@
+"""Corrections that run beside quantised layers: what each layer's inputs are like, and the chain that its pass makes of that."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING
+
+from .agreement import feeds_of
+from .analysis.chains import reason_against
+from .analysis.memory import first_batches
+from .analysis.products import input_key
+from .calibrate import calibration_batch, input_moments
+from .core.forms import Array, WeightForm
+from .core.lowrank import LowRank, parts
+from .core.model import Model
+from .core.passes import CorrectingPass
+from .quantize import finite_weight
+
+if TYPE_CHECKING:
+    from .data import Dataset
+
+
+def corrections(
+    model: Model, chosen: CorrectingPass, forms: Mapping[str, WeightForm], calibration: Dataset | None
+) -> dict[str, LowRank]:
+    """By layer of the dense `model`, of those in `forms` that a chain can stand beside. Without data: best for the weights."""
+    graph = model.graph
+    layers = [layer for layer in graph.layers() if layer.name in forms and layer.kind in ("linear", "conv")]
+    layers = [layer for layer in layers if reason_against(graph, layer) is None]
+    found: dict[str, LowRank] = {}
+
+    def correct(name: str, moments: Array | None) -> None:
+        made = chosen.correct(graph.by_name[name], finite_weight(model, name), forms[name], moments)
+        if made is not None:
+            found[name] = made
+
+    if calibration is None or chosen.needs == "nothing":
+        for layer in layers:
+            correct(layer.name, None)
+        return found
+    batches = first_batches(feeds_of(model, calibration, calibration_batch(graph)), graph)
+    for edge, values in model.copy().walk(batches, dict.fromkeys(layer.inputs[0] for layer in layers)):
+        known: dict[Hashable, Array | None] = {}
+        for layer in (layer for layer in layers if layer.inputs[0] == edge):
+            key = input_key(layer)
+            if key not in known:
+                gram = input_moments(layer, values, full=True).gram
+                known[key] = None if gram is None else gram[0]
+            correct(layer.name, known[key])
+    return found
+
+
+def add(model: Model, chosen: CorrectingPass, chains: Mapping[str, LowRank]) -> None:
+    """Let the chains run beside the layers of a dense model, stored as the pass wants them."""
+    if not chains:
+        return
+    model.bypass(chains)
+    for part in [part for name in chains for part in parts(model.graph, name)]:
+        form = chosen.store(finite_weight(model, part.name))
+        if form is not None:
+            model.set_parameter(part.name, "weight", form)
