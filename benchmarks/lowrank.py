@@ -2,8 +2,9 @@
 
     python benchmarks/lowrank.py [--only WORD] [--save]
 
-On a real sentence encoder (agreement of similarities with the dense one on sentences of the data folder), a CNN and a small
+On a real sentence encoder (agreement of similarities with the dense one on sentences of the data folder), CNNs and a small
 language model trained on it. Shares of parameters are of the layers that are factorised (the encoder's linears, not its tables).
+"Never slower" is `benchmarks/lowrank_speed.py`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ WAYS = {
     "plain SVD, allocated": ("svd", False),
     "whitened, allocated": ("whitened", False),
     "refit, allocated": ("refit", False),
+    "Fisher and refit, allocated": ("fisher", False),
 }
 
 
@@ -39,8 +41,10 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="only models whose name holds this")
+    parser.add_argument("--way", default="", help="only ways whose name holds this")
     parser.add_argument("--save", action="store_true", help="write the table into docs/benchmarks.md")
     arguments = parser.parse_args()
+    ways = {name: way for name, way in WAYS.items() if arguments.way in name}
     lines = [
         f"| model, metric | factors | {' | '.join(f'{share:g}' for share in SHARES)} | seconds |",
         "|---|---|---|---|---|---|",
@@ -49,7 +53,7 @@ def main() -> None:
         if arguments.only not in name:
             continue
         lines.append(f"| {name} | dense | {' | '.join([f'{score(model):.4f}'] * len(SHARES))} | |")
-        for way, (algorithm, uniform) in WAYS.items():
+        for way, (algorithm, uniform) in ways.items():
             found, seconds = [], 0.0
             for share in SHARES:
                 value, took = factorised(model, calib, algorithm, uniform, share, score)
@@ -72,9 +76,26 @@ def cases() -> Any:
         raise SystemExit("benchmarks/models/minilm.onnx is missing: `python benchmarks/train_models.py minilm`.")
     yield "MiniLM-L6, Spearman with dense", encoder, MODELS / "minilm-calib.npz", similarities(encoder)
     data = ROOT.parent / "shared" / "data"
-    cnn = ROOT / "sample_models" / "cifar-cnn" / "model.onnx"
     if (data / "cifar10_test.npz").exists():
-        yield "CIFAR CNN, accuracy", cnn, images(data / "cifar10_train.npz"), accuracy(images(data / "cifar10_test.npz", 5000))
+        calib, test = images(data / "cifar10_train.npz"), accuracy(images(data / "cifar10_test.npz", 5000))
+        yield "CIFAR CNN, accuracy", ROOT / "sample_models" / "cifar-cnn" / "model.onnx", calib, test
+        if (MODELS / "resnet20.onnx").exists():
+            yield "ResNet-20, accuracy", MODELS / "resnet20.onnx", calib, test
+    texts = sorted((data / "text").glob("*hakespeare*.txt"))
+    if texts:
+        yield "Llama of 1 M parameters, perplexity", *language_model(texts[0])
+
+
+def language_model(text: Path) -> tuple[Path, Path, Any]:
+    from language_model import CONTEXT, SAMPLE, export, perplexity, running, tokens
+
+    train, held_out = tokens(SAMPLE, text)
+    files = {family: MODELS / f"llama.{family}" for family in ("pt2", "onnx")}
+    if not files["onnx"].exists():
+        export(SAMPLE, files)
+    starts = np.random.default_rng(0).integers(0, len(train) - CONTEXT, (128, 1))
+    np.savez(MODELS / "llama-calib.npz", input_ids=train[starts + np.arange(CONTEXT)])
+    return files["onnx"], MODELS / "llama-calib.npz", lambda path: perplexity(running(path), held_out)
 
 
 def images(path: Path, count: int = 512) -> Path:
@@ -96,12 +117,12 @@ def run(*words: object) -> dict[str, Any]:
 
 def factorised(model: Path, calib: Path, algorithm: str, uniform: bool, share: float, score: Any) -> tuple[str, float]:
     report = run("inspect", model)["inputs"][0]
-    layers = [layer for layer in report["layers"] if layer["kind"] != "embedding"]
+    layers = [layer for layer in report["layers"] if layer["kind"] != "embedding" and "lm_head" not in layer["name"]]
     inside = sum(layer["parameters"] for layer in layers)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "low.onnx"
         words = ["lowrank", model, "-o", out, "--always", "--algorithm", algorithm, "--calib", calib]
-        words += [word for layer in report["layers"] if layer["kind"] == "embedding" for word in ("--ignore", layer["name"])]
+        words += [word for layer in report["layers"] if layer not in layers for word in ("--ignore", layer["name"])]
         began = time.monotonic()
         if uniform:
             return uniformly(model, calib, algorithm, share, out, score)
@@ -125,17 +146,19 @@ def uniformly(model: Path, calib: Path, algorithm: str, share: float, out: Path,
     opened = open_model(model)
     chosen: Any = passes.build(f"lowrank.{algorithm}", {})
     data = open_data(str(calib), opened.graph.inputs)
-    plan = plan_lowrank(opened, Factorisation(algorithm, chosen, Budget("params", share), always=True), data)
+    wanted = Factorisation(algorithm, chosen, Budget("params", share), always=True)
+    plan = plan_lowrank(opened, wanted, data)
     choices = {}
     for unit in plan.units:
         for layer in unit.layers:
             rows, *others = layer.parameters["weight"].shape
             columns = int(np.prod(others))
             rank = int(share * rows * columns / (rows + columns))
-            if layer.kind != "embedding" and rank:
+            if layer.kind != "embedding" and "lm_head" not in layer.name and rank:
                 choices.setdefault(key(unit), {})[layer.name] = Recipe("svd", (rank,))
     result = plan.base.copy()
-    result.factorise(fit(result, plan.units, choices, chosen, calibration_batches(plan.base, data), 0))
+    changed = [unit for unit in plan.units if key(unit) in choices]
+    result.factorise(fit(result, changed, choices, chosen, calibration_batches(plan.base, data), 0))
     result.save(out)
     return f"{score(out):.4f}", time.monotonic() - began
 

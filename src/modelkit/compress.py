@@ -42,7 +42,7 @@ from .smooth import Smoothed, smooth
 if TYPE_CHECKING:
     from .data import Dataset
 
-Stage = Callable[[str], AbstractContextManager[Any]]
+Stage = Callable[..., AbstractContextManager[Any]]  # a name and, where it is known, a number of parts
 
 
 @dataclass(frozen=True)

@@ -17,21 +17,21 @@ from modelkit.quantize import finite_weight
 
 from .choices import Choice, Unit, Weighed, Weights, as_matrix, built
 from .seen import pair
-from .study import ROWS, set_weight, substitute, weigh
+from .study import ROWS, Each, set_weight, substitute, weigh
 
 _HELD_OUT = 0.2  # of each batch's rows, for choosing the pull
 
 
 def fit(
-    model: Model, found: Sequence[Unit], choice: Mapping[str, Choice], chosen: LowRankPass, batches: Sequence[Feeds], seed: int,
+    model: Model, todo: Sequence[Unit], choice: Mapping[str, Choice], chosen: LowRankPass, batches: Sequence[Feeds], seed: int,
+    each: Each = iter,
 ) -> dict[str, LowRank]:  # fmt: skip
-    """The form of every layer in `choice` (by `key` of the unit). `model` gets the weights that they stand for, and the
-    biases that belong to them."""
-    todo = [unit for unit in found if choice.get(key(unit))]
+    """The form of every layer in `choice`, which has something (by `key`) for each unit. `model` gets the weights that they stand
+    for, and the biases that belong to them."""
     forms: dict[str, LowRank] = {}
     if not (batches and chosen.refits):
         held = Held(model.copy(), batches, [[unit.edge] for unit in todo]) if batches else None
-        for place, unit in enumerate(todo):
+        for place, unit in enumerate(each(todo)):
             values = held.at(place) if held is not None else {}
             weights, means = weigh(model, unit, chosen, batches, values, seed)
             made = built(weights, choice[key(unit)])
@@ -42,7 +42,7 @@ def fit(
     points = {layer.name: fit_point(original.graph, layer) for unit in todo for layer in unit.layers}
     expected = Held(original, batches, [[points[layer.name].edge for layer in unit.layers] for unit in todo])
     now = Held(model, batches, [_needed(unit, points) for unit in todo])
-    for place, unit in enumerate(todo):
+    for place, unit in enumerate(each(todo)):
         forms |= _refitted(model, unit, choice[key(unit)], chosen, batches, expected.at(place), now.at(place), points, seed)
     return forms
 

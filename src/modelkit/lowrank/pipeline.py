@@ -30,7 +30,7 @@ from modelkit.quantize import LayerRecord, stored_bytes
 from .choices import Choice, Unit, of_energy, of_rank, sketched
 from .fitting import fit, key
 from .planning import Factorisation, LowRankPlan
-from .study import Options, Way, study, weigh
+from .study import Each, Options, Way, study, weigh
 
 if TYPE_CHECKING:
     from modelkit.data import Dataset
@@ -64,13 +64,14 @@ def lowrank(
     if not wanted.always or wanted.budget.measure == "speedup":
         with stage("measuring the original"):
             latency = Latency(base, wanted.threads, wanted.seed)
-    with stage("studying layers"):
-        chosen, speedup = _Search(base, wanted, plan, batches, latency).chosen()
+    with stage("studying layers", len(plan.units)) as shown:
+        chosen, speedup = _Search(base, wanted, plan, batches, latency, shown.each).chosen()
     result = base.copy()
     forms: dict[str, LowRank] = {}
     if any(chosen.values()):
-        with stage("factorising"):
-            forms = fit(result, plan.units, chosen, wanted.chosen, batches, wanted.seed)
+        changed = [unit for unit in plan.units if chosen.get(key(unit))]
+        with stage("factorising", len(changed)) as shown:
+            forms = fit(result, changed, chosen, wanted.chosen, batches, wanted.seed, shown.each)
             result.factorise(forms)
     else:
         result = model.copy()
@@ -102,10 +103,11 @@ class _Search:
     """Finds what becomes of each unit."""
 
     def __init__(
-        self, base: Model, wanted: Factorisation, plan: LowRankPlan, batches: Sequence[Feeds], latency: Latency | None
-    ) -> None:
+        self, base: Model, wanted: Factorisation, plan: LowRankPlan, batches: Sequence[Feeds], latency: Latency | None,
+        each: Each,
+    ) -> None:  # fmt: skip
         self.base, self.graph, self.wanted, self.units = base, base.graph, wanted, plan.units
-        self.batches, self.latency = batches, latency
+        self.batches, self.latency, self.each = batches, latency, each
         measure = wanted.budget.measure
         self.total: Callable[[Graph], float] = parameters
         self.part: Callable[[Graph], float] = parameters
@@ -120,7 +122,7 @@ class _Search:
             return self._uniform()
         options = study(
             self.base, self.units, self.wanted.chosen, self.batches, self.wanted.samples, self.wanted.round_to,
-            self._allowed, lambda unit: self.part(alone(self.graph, list(unit.layers))), self.wanted.seed,
+            self._allowed, lambda unit: self.part(alone(self.graph, list(unit.layers))), self.wanted.seed, self.each,
         )  # fmt: skip
         if self.wanted.budget.measure == "speedup":
             return self._fast(options)
@@ -240,7 +242,7 @@ class _Search:
             return
         batches = self.batches if chosen.needs != "nothing" else []
         held = Held(self.base, batches, [[unit.edge] for unit in self.units]) if batches else None
-        for place, unit in enumerate(self.units):
+        for place, unit in enumerate(self.each(self.units)):
             values = held.at(place) if held is not None else {}
             weights, _ = weigh(self.base, unit, chosen, batches, values, self.wanted.seed)
             yield unit, of_energy(weights, budget.value)

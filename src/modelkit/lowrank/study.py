@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,12 +52,13 @@ class Options:
         return Options(self.unit, [self.ways[i] for i in kept], self.effects[kept])
 
 
+Each = Callable[[Sequence[Unit]], Iterator[Unit]]  # gives each, and shows that it is done
 Allowed = Callable[[Unit, Sequence[tuple[Choice, float]]], list[Way]]  # finds costs, and leaves out what may not be chosen
 
 
 def study(
     model: Model, found: Sequence[Unit], chosen: LowRankPass, batches: Sequence[Feeds], samples: int, round_to: int,
-    allowed: Allowed, dense_cost: Callable[[Unit], float], seed: int,
+    allowed: Allowed, dense_cost: Callable[[Unit], float], seed: int, each: Each = iter,
 ) -> list[Options]:  # fmt: skip
     """One walk through the model, or none without batches: then an effect is the relative error of a unit's weights.
 
@@ -68,7 +69,7 @@ def study(
     measured = min(len(batches), -(-samples // size))
     expected = list(model.observe(batches[:measured], [])) if batches else []
     options = []
-    for place, unit in enumerate(found):
+    for place, unit in enumerate(each(found)):
         values = held.at(place) if held is not None else {}
         weights, means = weigh(model, unit, chosen, batches, values, seed)
         ways = _best(allowed(unit, choices(weights, round_to)))
