@@ -123,6 +123,22 @@ def test_unchanged_where_the_whole_is_not_faster(modelkit, model, latency, monke
     assert outcome.code == 0 and any("written unchanged" in warning for warning in outcome.report["warnings"])
 
 
+def test_unchanged_where_only_slow_factors_meet_the_budget(modelkit, model, latency, monkeypatch):
+    """All but c2 have a faster chain, but the budget wants more than that; --always could meet it."""
+    part = latency.part
+
+    def slow_c2(self, graph):
+        chained = any(node.name.startswith("c2.") for node in graph.nodes)
+        return part(self, graph) * (100 if chained else 1)
+
+    monkeypatch.setattr(latency, "part", slow_c2)
+    outcome = modelkit("lowrank", model, "--params", 0.25, "--round-to", 1, "--json")
+    assert outcome.code == 0, outcome.err
+    assert any("is out of reach of factors that are faster" in warning for warning in outcome.report["warnings"])
+    assert outcome.report["output"]["parameters"] == outcome.report["inputs"][0]["parameters"]
+    assert modelkit("lowrank", model, "--params", 0.25, "--round-to", 1, "--always", "-o", "a.onnx", "-q").code == 0
+
+
 @pytest.mark.parametrize(("least", "code"), [(1.2, 0), (2.0, 1)])
 def test_min_speedup(modelkit, model, latency, least, code):
     outcome = modelkit("lowrank", model, "--rank", 3, "--min-speedup", least, "--json")

@@ -35,6 +35,7 @@ from .study import Each, Options, Way, study, weigh
 if TYPE_CHECKING:
     from modelkit.data import Dataset
 
+_FASTER = 1.01  # how many times as fast the whole must be measured: less can't be told from none
 _TIMES = (0.97, 0.85, 0.7)  # shares of a layer's time that its factors may take: less where the whole was not faster
 NOT_FASTER = "its factors are not faster than the layer (--always factorises it anyway)"
 Choices = dict[str, Choice]  # by `key` of a unit
@@ -65,7 +66,8 @@ def lowrank(
         with stage("measuring the original"):
             latency = Latency(base, wanted.threads, wanted.seed)
     with stage("studying layers", len(plan.units)) as shown:
-        chosen, speedup = _Search(base, wanted, plan, batches, latency, shown.each).chosen()
+        search = _Search(base, wanted, plan, batches, latency, shown.each)
+        chosen, speedup = search.chosen()
     result = base.copy()
     forms: dict[str, LowRank] = {}
     if any(chosen.values()):
@@ -76,10 +78,7 @@ def lowrank(
     else:
         result = model.copy()
         warnings.warn(
-            SkippedWarning(
-                "No layer's factors are faster than the layer itself on this machine: the model is written unchanged. "
-                "--always makes it smaller anyway."
-            ),
+            SkippedWarning(f"{search.why_none}: the model is written unchanged. --always makes it smaller anyway."),
             stacklevel=2,
         )
     sample = comparison_sample(model, calibration, wanted.seed)
@@ -108,6 +107,8 @@ class _Search:
     ) -> None:  # fmt: skip
         self.base, self.graph, self.wanted, self.units = base, base.graph, wanted, plan.units
         self.batches, self.latency, self.each = batches, latency, each
+        self.why_none = "No layer's factors are faster than the layer itself on this machine"
+        self._least: dict[str, float] = {}  # by key, the lowest cost of a unit, fast or not
         measure = wanted.budget.measure
         self.total: Callable[[Graph], float] = parameters
         self.part: Callable[[Graph], float] = parameters
@@ -122,7 +123,7 @@ class _Search:
             return self._uniform()
         options = study(
             self.base, self.units, self.wanted.chosen, self.batches, self.wanted.samples, self.wanted.round_to,
-            self._allowed, lambda unit: self.part(alone(self.graph, list(unit.layers))), self.wanted.seed, self.each,
+            self._allowed, self._dense_cost, self.wanted.seed, self.each,
         )  # fmt: skip
         if self.wanted.budget.measure == "speedup":
             return self._fast(options)
@@ -144,8 +145,9 @@ class _Search:
             if not any(found.values()):
                 break
             speedup = self._measured(found)
-            if speedup >= 1:
+            if speedup >= _FASTER:
                 return found, speedup
+            self.why_none = "With narrower layers the whole model was not measured faster on this machine"
         return {}, None
 
     def _limit(self) -> float:
@@ -153,15 +155,18 @@ class _Search:
 
     def _allowed(self, unit: Unit, ways: Sequence[tuple[Choice, float]]) -> list[Way]:
         """Those that cost less than the unit does, and are faster."""
-        dense = alone(self.graph, list(unit.layers))
-        cost = self.part(dense)
+        cost = self._least[key(unit)] = self._dense_cost(unit)
         found = []
         for choice, error in ways:
             made = self._made(unit, choice)
             own, share = self.part(made), self._time(unit, made)
+            self._least[key(unit)] = min(self._least[key(unit)], own)
             if own < cost and share <= _TIMES[0]:
                 found.append(Way(choice, error, own, share))
         return found
+
+    def _dense_cost(self, unit: Unit) -> float:
+        return self.part(alone(self.graph, list(unit.layers)))
 
     def _made(self, unit: Unit, choice: Choice) -> Graph:
         """The unit as it would be."""
@@ -176,11 +181,19 @@ class _Search:
         return self.latency.part(made) / before if before > 0 else float("inf")
 
     def _within(self, options: Sequence[Options]) -> Choices:
-        """The least harm within the budget. Raises ModelkitError when that is out of reach."""
+        """The least harm within the budget; nothing where that is only in reach of factors that are no faster. Raises
+        ModelkitError where it is out of reach of those, too."""
         found = self._allocated(options, self._limit())
-        if found is None:
-            raise self._unreachable(options)
-        return found
+        if found is not None:
+            return found
+        share = self._least_share(options)
+        if self.total(self.graph) - sum(map(self._dense_cost, self.units)) + sum(self._least.values()) > self._limit():
+            raise self._unreachable(share)
+        self.why_none = (
+            f"{self.wanted.budget} is out of reach of factors that are faster than their layers on this machine, with which "
+            f"{share:.1%} stay at least"
+        )
+        return {}
 
     def _allocated(self, options: Sequence[Options], limit: float) -> Choices | None:
         """The least harm within the limit; None when that is out of reach."""
@@ -199,9 +212,11 @@ class _Search:
         """The cost of what can't be chosen."""
         return self.total(self.graph) - sum(one.ways[-1].cost for one in options)
 
-    def _unreachable(self, options: Sequence[Options]) -> ModelkitError:
+    def _least_share(self, options: Sequence[Options]) -> float:
+        return (self._rest(options) + sum(one.ways[0].cost for one in options)) / self.total(self.graph)
+
+    def _unreachable(self, share: float) -> ModelkitError:
         budget = self.wanted.budget
-        share = (self._rest(options) + sum(one.ways[0].cost for one in options)) / self.total(self.graph)
         possible = f"{1 / share:.3g} or less" if budget.measure == "speedup" else f"{share + 0.0005:.3f}"
         otherwise = "" if self.wanted.always else ", or --always, which also factorises layers that get no faster"
         return ModelkitError(
@@ -214,9 +229,9 @@ class _Search:
             return {}, None
         met = meet(lambda limit: self._allocated(options, limit), self._measured, self.wanted.budget.value, self._limit())
         if met is None:
-            raise self._unreachable(options)
+            raise self._unreachable(self._least_share(options))
         speedup, found = met
-        return (found, speedup) if speedup >= 1 else ({}, None)
+        return (found, speedup) if speedup >= _FASTER else ({}, None)
 
     def _uniform(self) -> tuple[Choices, float | None]:
         """The same rank, or the same share of energy, in every layer; without those that are not faster."""
