@@ -243,6 +243,6 @@ def test_measurements_refuse_what_is_not_a_number():
 def test_a_measured_speed_is_told_everywhere():
     known = pass_record(2).model_copy(update={"speedup": 2.034})
     found, silent = (report("prune", passes=[record.model_dump(by_alias=True)]) for record in (known, pass_record(2)))
-    for render in (to_html, to_markdown, printed):
+    for render in (to_html, to_markdown, _printed):
         assert "easured 2.03× as fast as the original" in render(found)
         assert "as fast as" not in render(silent)

@@ -7,9 +7,8 @@ import onnxruntime
 import pytest
 
 from modelkit.core.errors import ModelkitError
-from modelkit.models.onnx.model import OnnxModel
-from modelkit.models.onnx.session import Session
 from modelkit.models.onnx.opening import from_proto
+from modelkit.models.onnx.session import Session
 from tests.cli.conftest import small_network
 
 LEVELS = onnxruntime.GraphOptimizationLevel
@@ -55,7 +54,7 @@ def test_one_level_lower_where_it_does_not(tried):
 
 def test_what_no_level_runs_is_refused_in_the_runtimes_words(tried):
     tried.failing = (LEVELS.ORT_ENABLE_ALL, LEVELS.ORT_ENABLE_EXTENDED)
-    with pytest.raises(ModelkitError, match="can't run the model: the graph lost its output"):
+    with pytest.raises(ModelkitError, match="can't run the model: 1 : FAIL : the graph lost its output"):
         Session(program(), ["logits"])
 
 
@@ -64,11 +63,3 @@ def test_without_optimisation_there_is_one_try(tried):
     with pytest.raises(ModelkitError):
         Session(program(), ["logits"], optimise=False)
     assert tried == [LEVELS.ORT_DISABLE_ALL]
-
-
-def test_every_value_is_seen_at_every_width():
-    """The case for which there is a second try: widths that are no multiple of the runtime's blocks, read on the way."""
-    model = OnnxModel.from_proto(small_network(), Path("m.onnx"), Path("."))
-    edges = [node.outputs[0] for node in model.graph.nodes]
-    (values,) = model.observe([FEEDS], edges)
-    assert set(edges) <= set(values)
