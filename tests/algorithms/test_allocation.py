@@ -77,3 +77,32 @@ def test_meet_gives_the_fastest_where_nothing_is_fast_enough():
     proposals = iter([3.0, 4.0, 5.0, None])
     assert meet(lambda limit: next(proposals), {3.0: 1.1, 4.0: 1.3, 5.0: 1.2}.__getitem__, 2.0, 50.0) == (1.3, 4.0)
     assert meet(lambda limit: None, lambda candidate: 1.0, 2.0, 50.0) is None
+
+
+@pytest.mark.parametrize("power", [0.5, 0.7, 1.0, 1.6])
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+@pytest.mark.parametrize("wanted", [1.5, 2.0])
+def test_meet_comes_to_lie_just_above(power, noise, wanted):
+    """Also where speed rises more slowly, or faster, than costs fall, and measurements scatter."""
+    rng = np.random.default_rng(0)
+    measured = []
+
+    def measure(candidate):
+        measured.append((100 / candidate) ** power * (1 + noise * rng.uniform(-1, 1)))
+        return measured[-1]
+
+    speedup, _ = meet(lambda limit: limit, measure, wanted, 100 / wanted)
+    assert wanted <= speedup <= 1.06 * wanted and speedup == measured[-1]
+    assert len(measured) <= 5
+
+
+def test_meet_measures_no_candidate_twice():
+    """Nothing lies between 40 and 80: the faster one is taken, though it is far from what was asked for."""
+    measured = []
+
+    def measure(candidate):
+        measured.append(candidate)
+        return 100 / candidate
+
+    assert meet(lambda limit: 80 if limit >= 60 else 40, measure, 1.9, 80.0) == (2.5, 40)
+    assert measured == [80, 40]

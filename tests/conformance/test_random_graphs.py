@@ -1,4 +1,4 @@
-"""Random graphs prune without a wrong shape, and channels that nothing reads leave without a trace."""
+"""Random graphs prune without a wrong shape, and channels that nothing reads, or that are zero, leave without a trace."""
 
 import warnings
 from pathlib import Path
@@ -15,21 +15,22 @@ from tests.random_graphs import OnnxWriter, TorchWriter, compose
 
 SHAPE = (3, 4, 4)
 QUICK, ALL = 40, 300
+ZERO_STAYS = ("relu", "tanh")
 
 
-def onnx_model(seed):
+def onnx_model(seed, **choices):
     writer = OnnxWriter(SHAPE, computed=seed % 2 == 1)
-    output = compose(seed, writer, writer.input)
+    output = compose(seed, writer, writer.input, **choices)
     return OnnxModel.from_proto(writer.model(output), Path(f"random{seed}.onnx"), Path("."))
 
 
-def torch_model(seed):
+def torch_model(seed, **choices):
     import torch
 
     from modelkit.models.torch.model import TorchModel
 
     writer = TorchWriter(SHAPE)
-    writer.output = compose(seed, writer, writer.input)
+    writer.output = compose(seed, writer, writer.input, **choices)
     batch = torch.export.Dim("batch", min=1, max=64)
     with torch.no_grad():
         exported = torch.export.export(writer.eval(), (torch.zeros(2, *SHAPE),), dynamic_shapes=({0: batch},))
@@ -52,11 +53,25 @@ def drawn(channels, seed, share=0.4):
 
 
 def without_readers(model, groups, keep):
-    """Zero the weights of `model` that read the channels which go. Tied weights stay tied."""
-    weights, owners = {}, {}
+    """Zero the weights of `model` that read the channels which go."""
+    zero(model, {group.name: group.readers for group in groups}, keep)
+
+
+def without_writers(model, groups, keep):
+    """Zero all that makes the channels which go, so that they are zero themselves."""
+    made = {}
     for group in groups:
-        gone = np.flatnonzero(~keep[group.name])
-        for slot, units in group.readers.items():
+        slots = {**group.writers, **group.followers}
+        made[group.name] = {slot: units for slot, units in slots.items() if slot.role in ("weight", "bias")}
+    zero(model, made, keep)
+
+
+def zero(model, slots, keep):
+    """Zero these parameters, by group, where they belong to what goes. Tied weights stay tied."""
+    weights, owners = {}, {}
+    for name, places in slots.items():
+        gone = np.flatnonzero(~keep[name])
+        for slot, units in places.items():
             stored = model.graph.by_name[slot.node].parameters[slot.role].stored
             if stored not in weights:
                 weights[stored] = model.parameter(slot.node, slot.role).copy()
@@ -68,7 +83,7 @@ def without_readers(model, groups, keep):
             model.set_parameter(node, role, form)
 
 
-def check(model, seed):
+def check(model, seed, empty=without_readers):
     channels = channel_groups(model)
     assert channels.groups, "nothing can be pruned"
     keep = drawn(channels, seed)
@@ -76,7 +91,7 @@ def check(model, seed):
     readable = {group.name for group in channels if group.exact and group.readers}
     keep = {name: mask for name, mask in keep.items() if name in readable}
     dense = model.copy()
-    without_readers(dense, [channels[name] for name in keep], keep)
+    empty(dense, [channels[name] for name in keep], keep)
     expected = outputs_of(dense, batch)
     cut = channel_groups(dense).cut(keep)
     planned = {edge.name: edge.shape for edge in cut.resized(dense.graph).edges.values()}
@@ -107,6 +122,23 @@ def test_more_onnx(seed):
 @pytest.mark.parametrize("seed", range(ALL))
 def test_torch(seed):
     check(torch_model(seed), seed)
+
+
+@pytest.mark.parametrize("seed", range(QUICK))
+def test_zero_channels_of_onnx(seed):
+    check(onnx_model(seed, activations=ZERO_STAYS), seed, without_writers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(QUICK, ALL))
+def test_more_zero_channels_of_onnx(seed):
+    check(onnx_model(seed, activations=ZERO_STAYS), seed, without_writers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(ALL))
+def test_zero_channels_of_torch(seed):
+    check(torch_model(seed, activations=ZERO_STAYS), seed, without_writers)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .writer import Value, Writer
@@ -12,8 +14,8 @@ SIDE = 4
 class Composer:
     """Draws blocks and their weights; the same seed gives the same network to every writer."""
 
-    def __init__(self, rng: np.random.Generator, writer: Writer) -> None:
-        self.rng, self.write = rng, writer
+    def __init__(self, rng: np.random.Generator, writer: Writer, activations: Sequence[str]) -> None:
+        self.rng, self.write, self.activations = rng, writer, activations
 
     def numbers(self, *shape: int) -> np.ndarray:
         fan = int(np.prod(shape[1:])) or 1
@@ -32,7 +34,7 @@ class Composer:
         return self.write.batch_norm(x, positive[0], self.numbers(n), self.numbers(n), positive[1])
 
     def act(self, x: Value) -> Value:
-        return self.write.activation(x, str(self.rng.choice(["relu", "sigmoid", "tanh"])))
+        return self.write.activation(x, str(self.rng.choice(self.activations)))
 
     # Blocks: (channels, side, side) to the same, with other channels or not
 
@@ -159,10 +161,12 @@ BLOCKS = (
 ).split()
 
 
-def compose(seed: int, writer: Writer, x: Value, classes: int = 5) -> Value:
+def compose(
+    seed: int, writer: Writer, x: Value, classes: int = 5, activations: Sequence[str] = ("relu", "sigmoid", "tanh")
+) -> Value:
     """Three to six random blocks on `x` (channels, SIDE, SIDE) and a classifier."""
     rng = np.random.default_rng(seed)
-    composer = Composer(rng, writer)
+    composer = Composer(rng, writer, activations)
     x = composer.conv(x, composer.width())
     for name in rng.choice(BLOCKS, int(rng.integers(3, 7))):
         x = getattr(composer, name)(x)

@@ -238,3 +238,11 @@ def test_measurements_refuse_what_is_not_a_number():
     document["latency_ms"]["p50"] = float("nan")
     with pytest.raises(ValueError, match="finite"):
         Measurement.model_validate(document)
+
+
+def test_a_measured_speed_is_told_everywhere():
+    known = pass_record(2).model_copy(update={"speedup": 2.034})
+    found, silent = (report("prune", passes=[record.model_dump(by_alias=True)]) for record in (known, pass_record(2)))
+    for render in (to_html, to_markdown, _printed):
+        assert "easured 2.03× as fast as the original" in render(found)
+        assert "as fast as" not in render(silent)

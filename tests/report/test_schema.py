@@ -51,7 +51,7 @@ def test_every_key_of_the_contract_is_there():
     assert set(document["inputs"][0]) == {"path", "format", "sha256", "bytes", "parameters", "macs", "layers", "history"}
     layer = {"name", "kind", "shape", "parameters", "macs", "bytes", "sparsity", "form"}
     assert set(document["inputs"][0]["layers"][0]) == layer
-    assert set(document["passes"][0]) == {"pass", "options", "seconds", "layers"}
+    assert set(document["passes"][0]) == {"pass", "options", "seconds", "layers", "speedup"}
     changed = {"name", "kind", "shape", "form", "bytes_before", "bytes_after", "error", "skipped"}
     assert set(document["passes"][0]["layers"][0]) == changed
     measured = {"model", "runtime", "device", "threads", "batch_size", "latency_ms", "throughput_per_s", "peak_memory_bytes"}

@@ -7,7 +7,8 @@ found by bisection. What a group's width saves depends on its neighbours', so co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -93,23 +94,35 @@ def meet(
     propose: Callable[[float], T | None], measure: Callable[[T], float], wanted: float, limit: float
 ) -> tuple[float, T] | None:
     """The speed-up and the candidate nearest above the `wanted` speed-up, else the fastest. Costs only predict: candidates are
-    measured, and the limit of the cost that they are proposed for is moved until a measurement is met. None when nothing can be
-    proposed for the first."""
-    fastest: tuple[float, T] | None = None
-    enough: tuple[float, T] | None = None
+    measured, and the limit of the cost that they are proposed for is moved until a measurement is near enough. None when nothing
+    can be proposed for the first."""
+    aim = wanted * (1 + _NEAR) / 2  # aimed at `wanted` itself, half of the trials would end just below
+    tried: list[tuple[float, float, T]] = []  # speed-up, limit, candidate
     for _ in range(_TRIALS):
         candidate = propose(limit)
         if candidate is None:
             break
-        found = measure(candidate)
-        if fastest is None or found > fastest[0]:
-            fastest = found, candidate
-        if found >= wanted and (enough is None or found < enough[0]):
-            enough = found, candidate
-        if wanted <= found <= _NEAR * wanted:
+        known = [speedup for speedup, _, other in tried if other == candidate]
+        tried.append((known[0] if known else measure(candidate), limit, candidate))
+        if wanted <= tried[-1][0] <= _NEAR * wanted:
             break
-        limit *= (found / wanted) ** 0.8
-    return enough or fastest
+        limit = _next_limit([(speedup, at) for speedup, at, _ in tried], aim)
+    enough = [trial for trial in tried if trial[0] >= wanted]
+    best = min(enough, key=lambda trial: trial[0]) if enough else max(tried, key=lambda trial: trial[0], default=None)
+    return None if best is None else (best[0], best[2])
+
+
+def _next_limit(tried: Sequence[tuple[float, float]], aim: float) -> float:
+    """Between the nearest trials (speed-up, limit) on both sides of the aim; beyond them, speed is taken to be in inverse
+    proportion to the limit."""
+    latest = tried[::-1]
+    slower = max((trial for trial in latest if trial[0] < aim), key=lambda trial: trial[0], default=None)
+    faster = min((trial for trial in latest if trial[0] >= aim), key=lambda trial: trial[0], default=None)
+    if slower is not None and faster is not None:
+        share = math.log(aim / slower[0]) / math.log(faster[0] / slower[0])
+        return float(slower[1] * (faster[1] / slower[1]) ** share)
+    speedup, limit = slower or faster or (aim, math.inf)
+    return limit * speedup / aim
 
 
 def interpolated(errors: Array, measured: Mapping[int, float]) -> Array:

@@ -13,8 +13,10 @@ from modelkit.core.model import Feeds, Model
 def effect(
     variant: Model, given: Mapping[str, list[Array]], batches: Sequence[Feeds], expected: Sequence[Mapping[str, Array]]
 ) -> float:
-    """‖ŷ − y‖² / ‖y‖², the mean over the model's float outputs. given: values, by batch, of edges that cut the graph."""
+    """‖ŷ − y‖² / ‖y‖², the mean over the model's float outputs. given: values, by batch, of edges that cut the graph; those that
+    the variant has no more (a size that it states instead of computing it) are left out."""
     outputs = variant.graph.outputs
+    given = {edge: values for edge, values in given.items() if edge in variant.graph.edges}
     run = variant.segment(list(given), outputs)
     found = (run({**batch, **{edge: values[i] for edge, values in given.items()}}) for i, batch in enumerate(batches))
     return output_error(found, expected, outputs)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from modelkit.core.graph import Graph, Node
+
+Bounds = tuple[float, float]
+UNBOUNDED: Bounds = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)
 class FitPoint:
     """edge: the value to restore. offset: what is added to the layer's output to give it, or None if it is that output.
-    rectified: whether nothing but rectifiers reads the value, so that only its positive part matters."""
+    seen: the bounds of what matters of it, where nothing but activations that clip reads the value."""
 
     edge: str
     offset: str | None
-    rectified: bool
+    seen: Bounds = UNBOUNDED
 
 
 def fit_point(graph: Graph, layer: Node) -> FitPoint:
@@ -28,8 +32,21 @@ def fit_point(graph: Graph, layer: Node) -> FitPoint:
         if maker is None or graph.position[maker.name] < graph.position[layer.name]:
             edge, offset = readers[0].outputs[0], other
     readers = graph.consumers(edge)
-    rectified = bool(readers) and edge not in graph.outputs and all(reader.function == "relu" for reader in readers)
-    return FitPoint(edge, offset, rectified)
+    if not readers or edge in graph.outputs:
+        return FitPoint(edge, offset)
+    lows, highs = zip(*(_let_through(reader) for reader in readers), strict=True)
+    return FitPoint(edge, offset, (min(lows), max(highs)))
+
+
+def _let_through(node: Node) -> Bounds:
+    """Between which bounds the node's output follows its input; beyond, it stands still."""
+    if node.kind != "activation" or len(node.inputs) > 1 or node.parameters:  # bounds that are computed, or one for each channel
+        return UNBOUNDED
+    if node.function == "relu":
+        return 0.0, math.inf
+    if node.function == "clip":
+        return float(node.attributes.get("low", -math.inf)), float(node.attributes.get("high", math.inf))
+    return UNBOUNDED
 
 
 def _is_sum(graph: Graph, node: Node) -> bool:

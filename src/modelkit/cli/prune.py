@@ -143,7 +143,8 @@ def command(
         result = steps.carry_out(opened, plan, samples, target, session.stage, deliver)
         session.report["output"] = describe(result.model, target)
         layers = [asdict(layer) for layer in result.layers]
-        session.report["passes"] = [{**entry, "seconds": round(result.seconds, 3), "layers": layers}]
+        speed = {"speedup": result.speedup} if budget.measure == "speedup" else {}
+        session.report["passes"] = [{**entry, "seconds": round(result.seconds, 3), "layers": layers, **speed}]
         if evaluation is not None:
             from .gates import check_drops
 

@@ -49,6 +49,10 @@ def ratio(value: float | None) -> str:
     return NONE if value is None else f"{value:.2f}×" if value < 100 else f"{value:,.0f}×"
 
 
+def measured_speed(speedup: float | None) -> str:
+    return "" if speedup is None else f"measured {ratio(speedup)} as fast as the original"
+
+
 def close_ratio(value: float | None) -> str:
     """A ratio near 1, where the third decimal counts."""
     return NONE if value is None else f"{value:.3f}×" if 0.5 < value < 2 else ratio(value)

@@ -253,6 +253,8 @@ def _pass(record: PassRecord) -> Iterator[str]:
     yield f"<h2>{_text(record.name)}</h2>"
     if record.options:
         yield f'<p class="muted">{_text(sheets.pass_options(record))}</p>'
+    if record.speedup is not None:
+        yield f"<p>{_text(figures.measured_speed(record.speedup).capitalize())}</p>"
     changed = [layer for layer in record.layers if layer.skipped is None]
     yield _charts(_profiles(changed))
     yield _table(sheets.forms(record)) if changed else ""

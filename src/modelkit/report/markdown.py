@@ -63,6 +63,8 @@ def _pass(record: PassRecord) -> Iterator[str]:
     yield f"## {_escape(record.name)}"
     if record.options:
         yield f"Options: {_escape(sheets.pass_options(record))}"
+    if record.speedup is not None:
+        yield figures.measured_speed(record.speedup).capitalize()
     yield _table(sheets.forms(record))
     reasons = digest.skip_reasons(record)
     if reasons:

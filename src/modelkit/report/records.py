@@ -88,10 +88,13 @@ class LayerRecord(Record):
 
 
 class PassRecord(Record):
+    """`speedup`: how many times as fast as the original, where that was asked for and so measured."""
+
     name: str = Field(validation_alias="pass", serialization_alias="pass")
     options: dict[str, Any]
     seconds: float
     layers: list[LayerRecord]
+    speedup: Number = None
 
 
 class Latency(Record):

@@ -68,6 +68,7 @@ def _model(out: Console, model: Model) -> None:
 def _pass(out: Console, record: PassRecord, verbose: bool) -> None:
     changed = sum(layer.skipped is None for layer in record.layers)
     title = f"{printable(record.name)}: {changed} of {figures.plural(len(record.layers), 'layer')} changed"
+    title = ", ".join(filter(None, (title, figures.measured_speed(record.speedup))))
     if verbose or len(record.layers) <= LONG:
         table = _table(title, "Layer", "Kind", "Shape", "Form", "Before", "After", "Error", right=(4, 5, 6))
         for layer in record.layers:

@@ -1,4 +1,4 @@
-"""Least squares against the closed form in float64, and what is seen through a rectifier."""
+"""Least squares against the closed form in float64, and what is seen through a clip."""
 
 import numpy as np
 import pytest
@@ -39,23 +39,32 @@ def test_a_large_ridge_keeps_the_old_weight():
     np.testing.assert_allclose(b, (Y - X @ W.T).mean(0), atol=1e-3)
 
 
-def _errors_by_round(seed):
+def _clip_errors(seed, bounds):
+    """By rounds, what the clips of the fit and of the wanted values differ by: the bound on it that is minimised, one by one."""
     X, Y, W0 = _rows(seed)
     Y = Y - 2
     offset = np.random.default_rng(seed).standard_normal(Y.shape).astype(np.float32)
-    fit = Fit(X, 0.0)
+    fit, (low, high) = Fit(X, 0.0), bounds
+
+    def lost(y, p):
+        if y <= low:
+            return (max(p, low) - low) ** 2
+        if y >= high:
+            return (min(p, high) - high) ** 2
+        return (p - y) ** 2
 
     def error(rounds):
-        W, b = fit.rectified(Y, W0, offset, rounds)
+        W, b = fit.clipped(Y, W0, offset, bounds, rounds)
         predicted = fit.predict(W, b) + offset
-        return float(np.sum((np.maximum(Y, 0) - np.where(Y > 0, predicted, np.maximum(predicted, 0))) ** 2))
+        return sum(lost(y, p) for y, p in zip(Y.ravel().tolist(), predicted.ravel().tolist(), strict=True))
 
     return [error(rounds) for rounds in range(6)]
 
 
-def test_rounds_lower_what_a_rectifier_lets_through():
+@pytest.mark.parametrize("bounds", [(0.0, np.inf), (-np.inf, 1.0), (0.0, 2.0)])
+def test_rounds_lower_what_is_seen_through_a_clip(bounds):
     """No round makes it worse, and over the seeds they gain more than one per cent."""
-    found = [_errors_by_round(seed) for seed in range(10)]
+    found = [_clip_errors(seed, bounds) for seed in range(10)]
     for errors in found:
         assert all(b <= a * (1 + 1e-5) for a, b in zip(errors, errors[1:], strict=False))
         assert errors[-1] < errors[0]
@@ -65,13 +74,32 @@ def test_rounds_lower_what_a_rectifier_lets_through():
 def test_without_rounds_it_is_the_plain_fit():
     X, Y, W0 = _rows()
     fit = Fit(X, 1e-3)
-    for plain, rectified in zip(fit.solve(Y - 1, W0), fit.rectified(Y, W0, 1.0, rounds=0), strict=True):
-        np.testing.assert_array_equal(plain, rectified)
+    for plain, clipped in zip(fit.solve(Y - 1, W0), fit.clipped(Y, W0, 1.0, (0.0, 6.0), rounds=0), strict=True):
+        np.testing.assert_array_equal(plain, clipped)
 
 
-def test_a_constant_is_the_mean_or_what_fits_behind_a_rectifier():
-    Y = np.array([[3.0], [1.0], [-10.0]], np.float32)
-    assert constant(Y, 0.0, 0) == pytest.approx([-2.0])
-    b = constant(Y, 0.0, 200)
+def test_enough_rounds_find_the_best_line_behind_a_clip():
+    """One input and no pull: against every slope and offset on a fine grid."""
+    random = np.random.default_rng(0)
+    x = random.standard_normal(200).astype(np.float32)
+    y = (2 * x + 1 + 0.5 * random.standard_normal(200)).astype(np.float32)
+    low, high = 0.0, 2.0
+    W, b = Fit(x[:, None], 0.0).clipped(y[:, None], np.zeros((1, 1)), 0.0, (low, high), rounds=500)
+
+    def lost(slope, offset):
+        p = slope * x + offset
+        below, above = np.maximum(p, low) - low, np.minimum(p, high) - high
+        return float((np.where(y <= low, below, np.where(y >= high, above, p - y)) ** 2).sum())
+
+    best = min(lost(slope, offset) for slope in np.arange(1, 3, 0.02) for offset in np.arange(0, 2, 0.02))
+    assert lost(W[0, 0], b[0]) <= best * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_constant_is_the_mean_or_what_fits_behind_a_clip(sign):
+    Y = sign * np.array([[3.0], [1.0], [-10.0]], np.float32)
+    bounds = (0.0, np.inf) if sign > 0 else (-np.inf, 0.0)
+    assert constant(Y, 0.0, bounds, 0) == pytest.approx([sign * -2.0])
+    b = constant(Y, 0.0, bounds, 200)
     # With b ≤ 0 the third row asks for nothing, with b > 0 for 0: the best of (3−b)² + (1−b)² + b² is 4/3.
-    assert b == pytest.approx([4 / 3], abs=1e-3)
+    assert b == pytest.approx([sign * 4 / 3], abs=1e-3)

@@ -3,9 +3,10 @@
 W, b minimise Σ ‖W x + b − y‖² + λ ‖W − W₀‖² over pairs of an input row x of the compressed model and an output row y of the
 original (He et al. 2017, https://arxiv.org/abs/1707.06168, eq. 2; the pull towards W₀ keeps few data from being overfitted).
 
-Where a rectifier follows, y < 0 is never seen, and only W x + b > 0 is wrong there. Replacing y ≤ 0 by min(W x + b, 0) and
-fitting again never raises the error that is bounded in this way (majorisation; the setting is that of Zhang et al. 2015,
-https://arxiv.org/abs/1505.06798, section 3.2).
+Where a clip to [l, u] follows (a rectifier: l = 0, u = ∞), it is not seen how far y lies beyond a bound, and only W x + b short
+of that bound is wrong there. Replacing y ≤ l by min(W x + b, l) and y ≥ u by max(W x + b, u), and fitting again, never raises
+the error that is bounded in this way (majorisation; the setting is that of Zhang et al. 2015, https://arxiv.org/abs/1505.06798,
+section 3.2).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelkit.core.forms import Array
+
+Bounds = tuple[float, float]  # low, high
 
 
 class Fit:
@@ -38,19 +41,19 @@ class Fit:
         predicted: Array = self._X @ W.T.astype(np.float32) + (b + W @ self.mean).astype(np.float32)
         return predicted
 
-    def rectified(self, Y: Array, W0: Array, offset: Array | float = 0.0, rounds: int = 3) -> tuple[Array, Array]:
-        """Like `solve`, for what is seen of `offset` + W x + b beside Y through a rectifier."""
+    def clipped(self, Y: Array, W0: Array, offset: Array | float, bounds: Bounds, rounds: int) -> tuple[Array, Array]:
+        """Like `solve`, for what is seen of `offset` + W x + b beside Y through a clip to `bounds`."""
         W, b = self.solve(Y - offset, W0)
         for _ in range(rounds):
-            W, b = self.solve(_seen(Y, self.predict(W, b) + offset) - offset, W0)
+            W, b = self.solve(_target(Y, self.predict(W, b) + offset, bounds) - offset, W0)
         return W, b
 
 
-def constant(Y: Array, offset: Array | float, rounds: int) -> Array:
-    """b alone (outputs,): the mean of Y − offset, or with `rounds` > 0 what fits best behind a rectifier."""
+def constant(Y: Array, offset: Array | float, bounds: Bounds, rounds: int) -> Array:
+    """b alone (outputs,): the mean of Y − offset, or with `rounds` > 0 what fits best behind a clip to `bounds`."""
     b: Array = (Y - offset).mean(0, dtype=np.float64)
     for _ in range(rounds):
-        b = (_seen(Y, b.astype(np.float32) + offset) - offset).mean(0, dtype=np.float64)
+        b = (_target(Y, b.astype(np.float32) + offset, bounds) - offset).mean(0, dtype=np.float64)
     return b
 
 
@@ -72,8 +75,9 @@ def without_inputs(H: Array, W: Array, kept: NDArray[np.bool_], ridge: float) ->
     return found
 
 
-def _seen(Y: Array, predicted: Array) -> Array:
-    return np.where(Y > 0, Y, np.minimum(predicted, 0))
+def _target(Y: Array, predicted: Array, bounds: Bounds) -> Array:
+    low, high = bounds
+    return np.where(Y <= low, np.minimum(predicted, low), np.where(Y >= high, np.maximum(predicted, high), Y))
 
 
 def _penalty(H: Array, ridge: float) -> float:

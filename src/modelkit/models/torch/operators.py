@@ -22,7 +22,7 @@ _ACTIVATION_NAMES = (
     "log1p sqrt rsqrt neg abs erf sin cos reciprocal square sign floor ceil round logical_not bitwise_not isnan cumsum "
     "prelu expm1 tan atan exp2 log2 log10"
 ).split()
-_CLIPS = ("relu6", "hardtanh", "clamp", "clamp_min", "clamp_max")
+_CLIPS = ("relu6", "hardtanh", "clamp", "clip", "clamp_min", "clamp_max")
 _ACTIVATIONS = {name: name for name in _ACTIVATION_NAMES} | dict.fromkeys(_CLIPS, "clip") | {"swish": "silu", "threshold": "relu"}
 _ELEMENTWISE_NAMES = (
     "add sub mul div pow where remainder fmod atan2 eq ne lt le gt ge masked_fill logical_and logical_or logical_xor "
@@ -111,6 +111,8 @@ def kind_of(node: fx.Node) -> tuple[Kind, str | None]:
         return "control", None
     name = base_name(node)
     kind, function = _KINDS.get(name, ("other", None))
+    if name == "threshold" and node.args[1:] != (0, 0):
+        function = "threshold"
     if name == "div" and node.kwargs.get("rounding_mode") is not None:
         function = "floor_div"
     return kind, function
@@ -129,6 +131,11 @@ def attributes_of(kind: Kind, node: fx.Node, values: dict[str, Any]) -> dict[str
         axis = -len(values["normalized_shape"]) if isinstance(values.get("normalized_shape"), list | tuple) else 1
         groups = values.get("num_groups", values.get("group"))
         return {"epsilon": values.get("eps"), "axis": axis} | ({} if groups is None else {"groups": groups})
+    if base_name(node) == "relu6":
+        return {"low": 0.0, "high": 6.0}
+    if base_name(node) in _CLIPS:
+        given = {"low": values.get("min", values.get("min_val")), "high": values.get("max", values.get("max_val"))}
+        return {bound: float(value) for bound, value in given.items() if isinstance(value, int | float)}
     if kind in ("softmax", "concat"):
         return {"axis": values.get("dim", 0)}
     first = next(iter(values.values()), None)

@@ -29,7 +29,7 @@ class ChannelOBSOptions:
         metadata={"bounds": (0.0, 1e3), "help": "pull of refitted weights to the old ones"},
     )
     rows: int = field(default=16384, metadata={"bounds": (1, 1 << 24), "help": "output positions that each layer is fitted on"})
-    rounds: int = field(default=3, metadata={"bounds": (0, 100), "help": "of fitting what the next rectifier lets through"})
+    rounds: int = field(default=3, metadata={"bounds": (0, 100), "help": "of fitting what the next ReLU or clip lets through"})
     measured: int = field(default=128, metadata={"bounds": (1, 1 << 20), "help": "samples that effects are measured on"})
 
 

@@ -134,7 +134,8 @@ def _pending(graph: Graph, group: ChannelGroup) -> _Pending:
     usable = all(slot.role == "weight" and slot.axis == 1 for slot in group.readers) and all(
         can_refit(graph, reader) for reader in readers
     )
-    return _Pending(group, readers if usable else (), live_edges(graph, min(graph.position[name] for name in group.nodes)))
+    makers = {maker.name for edge, _ in group.edges if (maker := graph.producer(edge)) is not None}
+    return _Pending(group, readers if usable else (), live_edges(graph, min(graph.position[n] for n in {*group.nodes, *makers})))
 
 
 def _statistics(graph: Graph, reader: Node, values: list[Array], rows: int, random: np.random.Generator) -> _Statistics:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from modelkit.algorithms.prune.reconstruct import Fit, constant
-from modelkit.analysis.fit_points import FitPoint, fit_point
+from modelkit.analysis.fit_points import UNBOUNDED, FitPoint, fit_point
 from modelkit.analysis.held import Held
 from modelkit.analysis.products import matrix
 from modelkit.analysis.rows import input_rows, output_rows, places
@@ -23,7 +23,7 @@ from .ranking import can_refit, set_layer
 @dataclass(frozen=True)
 class Refit:
     """ridge: the pull towards the weight as it was cut, as a share of the inputs' mean square. rows: at most about so many pairs
-    for each layer. rounds: of the fit to what a rectifier lets through."""
+    for each layer. rounds: of the fit to what the activations behind let through."""
 
     ridge: float
     rows: int
@@ -56,14 +56,14 @@ def refit(
             now, values[now.inputs[0]], y, values[point.offset] if point.offset else None,
             cut.edges.get(point.edge, {}).get(axis), wanted.rows, random,
         )  # fmt: skip
-        rounds = wanted.rounds if point.rectified else 0
+        rounds = wanted.rounds if point.seen != UNBOUNDED else 0
         weight = model.parameter(layer.name, "weight")
         assert weight is not None
         W = matrix(now, weight)[0].astype(np.float64)
         if layer.name in constants:
-            set_layer(model, now, np.zeros_like(W), constant(Y, S, rounds))
+            set_layer(model, now, np.zeros_like(W), constant(Y, S, point.seen, rounds))
         else:
-            set_layer(model, now, *Fit(X, wanted.ridge).rectified(Y, W, S, rounds))
+            set_layer(model, now, *Fit(X, wanted.ridge).clipped(Y, W, S, point.seen, rounds))
 
 
 def behind(graph: Graph, cut: Cut, usable: Callable[[Graph, Node], bool]) -> Iterator[Node]:
