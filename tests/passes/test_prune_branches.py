@@ -1,6 +1,5 @@
 """A residual branch that goes leaves its mean: in a bias where one stands beside it, else as an addend. In both formats."""
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
