@@ -11,7 +11,8 @@ import numpy as np
 from modelkit.algorithms.allocation import Levels, allocate, meet
 from modelkit.analysis.memory import first_batches
 from modelkit.analysis.widths import unreachable, widths
-from modelkit.core.channels import Channels, Mask
+from modelkit.core.channels import Branch, Channels, Mask
+from modelkit.core.forms import Array, Dense
 from modelkit.core.graph import Graph
 from modelkit.core.model import Feeds, Model
 from modelkit.core.pruning import PruningTask
@@ -90,8 +91,7 @@ class ChannelOBS:
         for branch in gone:
             bias = model.parameter(last[branch.edge], "bias")
             assert bias is not None
-            rank_of = len(model.graph.shape(branch.edge) or ())
-            model.settle(branch.join, branch.edge, bias.reshape([-1 if axis == branch.axis else 1 for axis in range(rank_of)]))
+            _take_out(model, branch, bias)
         return model
 
 
@@ -102,9 +102,28 @@ def _candidate(task: PruningTask, rankings: Mapping[str, Ranking], kept: Mapping
     model.shrink(task.channels.cut(_masks(task.channels, rankings, kept)))
     for branch in gone:
         shape = model.graph.shape(branch.edge) or ()
-        value = np.zeros([size if axis == branch.axis else 1 for axis, size in enumerate(shape)], np.float32)
-        model.settle(branch.join, branch.edge, value)
+        _take_out(model, branch, np.zeros(shape[branch.axis], np.float32))
     return model
+
+
+def _take_out(model: Model, branch: Branch, constant: Array) -> None:
+    """Let one number for each channel stand for the branch: in the bias of the layer on the other side of the sum if that leads
+    nowhere else, or as an addend."""
+    rank_of = len(model.graph.shape(branch.edge) or ())
+    model.settle(branch.join, branch.edge, constant.reshape([-1 if axis == branch.axis else 1 for axis in range(rank_of)]))
+    graph = model.graph
+    join = graph.by_name.get(branch.join)
+    layer = None if join is None else graph.producer(join.inputs[0])
+    if join is None or layer is None or layer.kind not in ("conv", "linear") or layer.skip:  # no join: it is the bias already
+        return
+    bias, edge = layer.parameters.get("bias"), layer.outputs[0]
+    if bias is None or graph.is_shared(bias) or graph.consumers(edge) != (join,) or edge in graph.outputs:
+        return
+    if branch.axis == (1 if layer.kind == "conv" else rank_of - 1):
+        known = model.parameter(layer.name, "bias")
+        assert known is not None
+        model.set_parameter(layer.name, "bias", Dense((known + constant).astype(known.dtype)))
+        model.remove(join.name)
 
 
 def allowed_widths(every: list[int], removable: bool) -> list[int]:

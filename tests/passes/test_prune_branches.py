@@ -1,0 +1,68 @@
+"""A residual branch that goes leaves its mean: in a bias where one stands beside it, else as an addend. In both formats."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from modelkit.analysis.channels import channel_groups
+from modelkit.analysis.macs import total_macs
+from modelkit.core import passes
+from modelkit.core.pruning import Budget, PruningTask
+from modelkit.publish import outputs_of, relative_difference
+from tests.passes.both_formats import FAMILIES, opened
+
+
+class Convolutions(nn.Module):
+    """`shortcut`: the module on the other side of the sum. What the branch gives is its bias and hardly more."""
+
+    def __init__(self, shortcut):
+        super().__init__()
+        self.stem, self.shortcut = nn.Conv2d(3, 8, 3, padding=1), shortcut
+        self.a, self.b = nn.Conv2d(8, 32, 3, padding=1), nn.Conv2d(32, 8, 3, padding=1)
+        self.out = nn.Linear(8, 5)
+        self.b.weight.data *= 1e-4
+        self.b.bias.data += 1
+
+    def forward(self, x):
+        x = F.relu(self.stem(x))
+        x = F.relu(self.shortcut(x) + self.b(F.relu(self.a(x))))
+        return self.out(x.mean((2, 3)))
+
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.a, self.b, self.out = nn.Linear(27, 16), nn.Linear(16, 64), nn.Linear(64, 16), nn.Linear(16, 5)
+        self.shortcut = nn.Linear(16, 16)
+        self.b.weight.data *= 1e-4
+        self.b.bias.data += 1
+
+    def forward(self, x):
+        x = self.stem(x.reshape(x.shape[0], -1, 27))
+        return self.out((self.shortcut(x) + self.b(F.relu(self.a(x)))).mean(1))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("module", "addends"), [
+    (lambda: Convolutions(nn.Conv2d(8, 8, 1)), 0),
+    (lambda: Convolutions(nn.Conv2d(8, 8, 1, bias=False)), None),
+    (lambda: Convolutions(nn.Identity()), 1),
+    (Tokens, 0),
+])  # fmt: skip
+def test_a_branch_goes(family, module, addends):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = module()
+        x = torch.randn(64, 3, 9, 9).numpy()
+    model = opened(module, (3, 9, 9), family)
+    feeds = {model.graph.inputs[0].name: x}
+    channels, limit = channel_groups(model), 0.28 * total_macs(model.graph)
+    task = PruningTask(model.copy(), channels, total_macs, limit, Budget("macs", 0.28), 8, lambda: iter([feeds]))
+    pruned = passes.build("prune.channel.obs", {}).prune(task)
+    assert not {"a", "b"} & set(pruned.graph.by_name)
+    assert total_macs(pruned.graph) <= limit
+    found = [node for node in pruned.graph.nodes if node.function == "add"]
+    if addends is not None:  # numbers behind a layer without a bias are its bias in ONNX, and an addend in torch
+        assert len(found) == addends
+    assert relative_difference(outputs_of(model, feeds), outputs_of(pruned, feeds)) < 0.05
