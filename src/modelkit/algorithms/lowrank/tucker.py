@@ -16,10 +16,16 @@ def tucker2(W: Array, inputs: int, outputs: int) -> tuple[Array, Array, Array]:
     ones = (1,) * (W.ndim - 2)
     before = _leading(W, 1, inputs)
     for _ in range(_ITERATIONS):
-        behind = _leading(np.einsum("oi...,ir->or...", W, before), 0, outputs)
-        before = _leading(np.einsum("oi...,os->si...", W, behind), 1, inputs)
-    core = np.einsum("oi...,os,ir->sr...", W, behind, before)
+        behind = _leading(_projected(W, before, 1), 0, outputs)
+        before = _leading(_projected(W, behind, 0), 1, inputs)
+    core = _projected(_projected(W, before, 1), behind, 0)
     return before.T.reshape(inputs, -1, *ones), core, behind.reshape(-1, outputs, *ones)
+
+
+def _projected(W: Array, basis: Array, axis: int) -> Array:
+    """W with this axis in the coordinates of `basis` (size, rank)."""
+    projected: Array = np.moveaxis(np.tensordot(W, basis, (axis, 0)), -1, axis)
+    return projected
 
 
 def _leading(W: Array, axis: int, count: int) -> Array:
