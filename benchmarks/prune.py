@@ -82,10 +82,17 @@ def _accuracy(path: Path, data: Path) -> float:
     return float((np.concatenate(logits).argmax(1) == test.y.numpy()).mean())
 
 
-def torch_pruning(method: str, fewer: list[float], data: Path) -> list[Row]:
+def torch_pruning(method: str, fewer: list[float], data: Path, epochs: int = 0) -> list[Row]:
     if not PACKAGES.exists():
         subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(PACKAGES), PEER], check=True)
-    command = [sys.executable, str(HERE / "peers" / "torch_pruning_cifar.py"), str(MODELS / "resnet56.pt"), str(data), method]
+    command = [
+        sys.executable,
+        str(HERE / "peers" / "torch_pruning_cifar.py"),
+        str(MODELS / "resnet56.pt"),
+        str(data),
+        method,
+        str(epochs),
+    ]
     paths = os.pathsep.join([str(PACKAGES), str(ROOT)])
     rows = []
     for times in fewer:
@@ -101,7 +108,7 @@ def torch_pruning(method: str, fewer: list[float], data: Path) -> list[Row]:
         found = json.loads(lines[-1]) if lines else {"error": (done.stderr.strip().splitlines() or ["no answer"])[-1]}
         rows.append(
             Row(
-                f"Torch-Pruning 1.6.1, {method}",
+                f"Torch-Pruning 1.6.1, {method}" + (", fine-tuned" if epochs else ""),
                 f"{times:g}× fewer MACs",
                 found.get("fewer"),
                 found.get("accuracy"),
@@ -128,15 +135,15 @@ def machine() -> str:
     return f"{facts['cpu']}, {facts['cores']} cores, {' '.join(facts['isa'])}; {packages}."
 
 
-def save(text: str) -> None:
+def save(text: str, marks: tuple[str, str] = MARKS, title: str = "Channel pruning without training") -> None:
     page = ROOT / "docs" / "benchmarks.md"
     content = page.read_text(encoding="utf-8")
-    block = f"{MARKS[0]}\n{text}\n{MARKS[1]}"
-    if MARKS[0] in content:
-        start, end = content.index(MARKS[0]), content.index(MARKS[1]) + len(MARKS[1])
+    block = f"{marks[0]}\n{text}\n{marks[1]}"
+    if marks[0] in content:
+        start, end = content.index(marks[0]), content.index(marks[1]) + len(marks[1])
         content = content[:start] + block + content[end:]
     else:
-        content += f"\n## Channel pruning without training\n\n{block}\n"
+        content += f"\n## {title}\n\n{block}\n"
     page.write_text(content, encoding="utf-8")
 
 
