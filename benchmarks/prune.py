@@ -45,7 +45,7 @@ def ours(fewer: list[float], faster: list[float], data: Path, folder: Path) -> l
     with np.load(data / "cifar10_train.npz") as raw:
         chosen = np.random.default_rng(0).permutation(len(raw["y"]))[:512]
         np.savez(folder / "calib.npz", x=raw["x"][chosen])
-    model, rows = MODELS / "resnet56.onnx", [Row("dense", "–", 1.0, _accuracy(MODELS / "resnet56.onnx", data))]
+    model, rows = MODELS / "resnet56.onnx", [Row("dense", "–", 1.0, accuracy(MODELS / "resnet56.onnx", data))]
     asked = [(f"{times:g}× fewer MACs", "--macs", 1 / times) for times in fewer]
     asked += [(f"{times:g}× as fast", "--speedup", times) for times in faster]
     for what, option, value in asked:
@@ -59,7 +59,7 @@ def ours(fewer: list[float], faster: list[float], data: Path, folder: Path) -> l
             continue
         report = json.loads(done.stdout)
         reached = _speedup(model, out) if option == "--speedup" else report["inputs"][0]["macs"] / report["output"]["macs"]
-        rows.append(Row("modelkit", what, reached, _accuracy(out, data), seconds))
+        rows.append(Row("modelkit", what, reached, accuracy(out, data), seconds))
     return rows
 
 
@@ -71,7 +71,7 @@ def _speedup(original: Path, pruned: Path) -> float:
     return float(first / second)
 
 
-def _accuracy(path: Path, data: Path) -> float:
+def accuracy(path: Path, data: Path) -> float:
     import onnxruntime
 
     from sample_models import datasets
@@ -85,14 +85,8 @@ def _accuracy(path: Path, data: Path) -> float:
 def torch_pruning(method: str, fewer: list[float], data: Path, epochs: int = 0) -> list[Row]:
     if not PACKAGES.exists():
         subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(PACKAGES), PEER], check=True)
-    command = [
-        sys.executable,
-        str(HERE / "peers" / "torch_pruning_cifar.py"),
-        str(MODELS / "resnet56.pt"),
-        str(data),
-        method,
-        str(epochs),
-    ]
+    script, weights = HERE / "peers" / "torch_pruning_cifar.py", MODELS / "resnet56.pt"
+    command = [sys.executable, *map(str, (script, weights, data, method, epochs))]
     paths = os.pathsep.join([str(PACKAGES), str(ROOT)])
     rows = []
     for times in fewer:

@@ -1,8 +1,9 @@
 """Pruned and trained again, beside Torch-Pruning fine-tuned for as many epochs: `python benchmarks/recover.py [--fewer 2 3]`.
 
-The network is the ResNet-56 that `python benchmarks/train_models.py resnet56` makes. Ours is `modelkit prune` and `modelkit recover`
-as users run them, with no labels; Torch-Pruning's result (Taylor importance, with labels) is trained on the labels of the same
-images by SGD with momentum, as its examples do. Prints a table, and writes it into docs/benchmarks.md with `--save`.
+The network is the ResNet-56 that `python benchmarks/train_models.py resnet56` makes. Ours is `modelkit prune` and
+`modelkit recover` as users run them, with no labels; Torch-Pruning's result (Taylor importance, with labels) is trained on the
+labels of the same images by SGD with momentum, as its examples do. Prints a table, and writes it into docs/benchmarks.md with
+`--save`.
 """
 
 from __future__ import annotations
@@ -15,53 +16,31 @@ import time
 from pathlib import Path
 
 import numpy as np
-from prune import MODELS, PEER, ROOT, Row, machine, save, table, torch_pruning
+from prune import MODELS, PEER, ROOT, Row, accuracy, machine, save, table, torch_pruning
 
 MODELKIT = [sys.executable, "-m", "modelkit"]
 MARKS = ("<!-- recovery -->", "<!-- end of recovery -->")
 
 
 def ours(fewer: list[float], epochs: int, data: Path, folder: Path) -> list[Row]:
+    from modelkit.analysis.macs import total_macs
     from modelkit.models.opening import open_model
-    from sample_models import datasets, training
 
-    test = datasets.cifar(data, "test")
     with np.load(data / "cifar10_train.npz") as raw:
         np.savez(folder / "train.npz", x=raw["x"])
-    model = ["--arch", "benchmarks.networks:resnet56", "--input", "x:float32[1,3,32,32]"]
+    original, calib = MODELS / "resnet56.onnx", ["--calib", folder / "train.npz"]
+    torch_file = [MODELS / "resnet56.pt", "--arch", "benchmarks.networks:resnet56", "--input", "x:float32[1,3,32,32]"]
     rows = []
     for times in fewer:
-        pruned, out = folder / f"pruned-{times:g}.pt2", folder / f"recovered-{times:g}.pt2"
+        pruned, out = folder / f"pruned-{times:g}.pt2", folder / f"recovered-{times:g}.onnx"
         start = time.monotonic()
-        words = [
-            "prune",
-            MODELS / "resnet56.pt",
-            *model,
-            "--macs",
-            1 / times,
-            "--calib",
-            folder / "train.npz",
-            "-o",
-            pruned,
-            "-q",
-        ]
-        run(words)
-        words = ["recover", pruned, "--teacher", MODELS / "resnet56.onnx", "--calib", folder / "train.npz", "--epochs", epochs]
-        run([*words, "--batch-size", 64, "-o", out, "-q"])
+        run(["prune", *torch_file, "--macs", 1 / times, *calib, "-o", pruned, "-q"])
+        run(["recover", pruned, "--teacher", original, *calib, "--epochs", epochs, "--batch-size", 64, "-o", out, "-q"])
         seconds = time.monotonic() - start
-        dense, left = (layer_macs(open_model(path)) for path in (MODELS / "resnet56.onnx", out))
-        import torch
-
-        network = torch.export.load(out).module()
-        rows.append(Row("modelkit, recovered", f"{times:g}× fewer MACs", dense / left, training.accuracy(network, test), seconds))
+        dense, left = (total_macs(open_model(path).graph) or 1 for path in (original, out))
+        rows.append(Row("modelkit, recovered", f"{times:g}× fewer MACs", dense / left, accuracy(out, data), seconds))
         print(rows[-1], file=sys.stderr, flush=True)
     return rows
-
-
-def layer_macs(model) -> int:
-    from modelkit.analysis.macs import total_macs
-
-    return total_macs(model.graph)
 
 
 def run(words: list) -> None:

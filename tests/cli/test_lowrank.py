@@ -106,6 +106,7 @@ def test_only_what_is_faster(modelkit, model, latency, monkeypatch):
     outcome = modelkit("lowrank", model, "--params", 0.8, "--round-to", 1, "--json")
     assert outcome.code == 0, outcome.err
     assert outcome.report["output"]["parameters"] <= 0.8 * outcome.report["inputs"][0]["parameters"]
+    assert outcome.report["passes"][0]["speedup"] == 1.5
 
 
 def test_unchanged_where_factors_are_not_faster(modelkit, model, latency, monkeypatch):

@@ -136,7 +136,8 @@ def command(
         result = lowrank(opened, wanted, plan, samples, target, session.stage, deliver)
         session.report["output"] = describe(result.model, target)
         layers = [asdict(layer) for layer in result.layers]
-        session.report["passes"] = [{**entry, "seconds": round(result.seconds, 3), "layers": layers}]
+        speed = {} if result.speedup is None else {"speedup": result.speedup}
+        session.report["passes"] = [{**entry, "seconds": round(result.seconds, 3), "layers": layers, **speed}]
         if evaluation is not None:
             from .gates import check_drops
 

@@ -88,7 +88,7 @@ class LayerRecord(Record):
 
 
 class PassRecord(Record):
-    """`speedup`: how many times as fast as the original, where that was asked for and so measured."""
+    """`speedup`: how many times as fast as the original, where the pass measured that."""
 
     name: str = Field(validation_alias="pass", serialization_alias="pass")
     options: dict[str, Any]
