@@ -55,6 +55,8 @@ def test_passes_shows_options(modelkit):
     assert {option["name"] for option in found["options"]} >= {"bits", "group_size", "symmetric"}
     jsonschema.validate(outcome.report, json_schema("report"))
     assert modelkit("passes", "quantize.magic").code == 2
+    family = modelkit("passes", "prune.channel", "--json").report["available"]
+    assert len(family) > 1 and all(found["name"].startswith("prune.channel.") for found in family)
 
 
 def test_doctor_gives_advice(modelkit):

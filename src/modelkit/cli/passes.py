@@ -15,7 +15,9 @@ from .session import Session
 
 
 def command(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Only this one, e.g. quantize.rtn.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Only this one, or those of a family: quantize.rtn, lowrank.")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -23,9 +25,10 @@ def command(
 ) -> None:
     """Show the installed algorithms and their options."""
     with Session("passes", json=json, quiet=quiet, verbose=verbose, reports=report) as session:
-        if name is not None and name not in passes.installed():
+        found = [known for known in passes.installed() if name is None or f"{known}.".startswith(f"{name}.")]
+        if not found:
             raise ModelkitError(f"There is no pass {name!r}.", f"Installed: {', '.join(passes.installed())}.")
-        session.report["available"] = [_described(found) for found in ([name] if name else passes.installed())]
+        session.report["available"] = [_described(known) for known in found]
 
 
 def _described(name: str) -> dict[str, Any]:

@@ -203,10 +203,12 @@ def _profiles(out: Console, report: Report, verbose: bool) -> None:
 
 
 def _available(out: Console, available: Sequence[AvailablePass]) -> None:
+    grid = Table.grid(padding=(0, 2, 0, 0))
     for found in available:
-        out.print(Text.assemble((printable(found.name), "bold"), "  ", printable(found.summary)))
-        if len(available) > 1:
-            continue
+        grid.add_row(Text(printable(found.name), "bold"), Text(printable(found.summary)))
+    if available:
+        out.print(grid)
+    for found in available[:1] if len(available) == 1 else []:
         table = _table("", "Option", "Type", "Default", "Bounds", "Meaning")
         for option in found.options:
             bounds = figures.NONE if option.bounds is None else " – ".join(map(str, option.bounds))
