@@ -74,9 +74,15 @@ def test_meet_takes_the_slowest_of_those_that_are_fast_enough():
 
 
 def test_meet_gives_the_fastest_where_nothing_is_fast_enough():
-    proposals = iter([3.0, 4.0, 5.0, None])
+    proposals = iter([3.0, 4.0, 5.0, None, None, None])
     assert meet(lambda limit: next(proposals), {3.0: 1.1, 4.0: 1.3, 5.0: 1.2}.__getitem__, 2.0, 50.0) == (1.3, 4.0)
     assert meet(lambda limit: None, lambda candidate: 1.0, 2.0, 50.0) is None
+
+
+def test_meet_goes_as_far_as_can_be_proposed():
+    """The machine gives half of what is predicted, and nothing costs less than 30."""
+    speedup, candidate = meet(lambda limit: limit if limit >= 30 else None, lambda candidate: 50 / candidate, 1.9, 50.0)
+    assert 30 <= candidate < 33 and speedup == 50 / candidate
 
 
 @pytest.mark.parametrize("power", [0.5, 0.7, 1.0, 1.6])

@@ -94,14 +94,20 @@ def meet(
     propose: Callable[[float], T | None], measure: Callable[[T], float], wanted: float, limit: float
 ) -> tuple[float, T] | None:
     """The speed-up and the candidate nearest above the `wanted` speed-up, else the fastest. Costs only predict: candidates are
-    measured, and the limit of the cost that they are proposed for is moved until a measurement is near enough. None when nothing
-    can be proposed for the first."""
+    measured, and the limit of the cost that they are proposed for is moved until a measurement is near enough, or as far as
+    something can be proposed. None when nothing can be for the first."""
     aim = wanted * (1 + _NEAR) / 2  # aimed at `wanted` itself, half of the trials would end just below
     tried: list[tuple[float, float, T]] = []  # speed-up, limit, candidate
+    too_low = 0.0
     for _ in range(_TRIALS):
+        if limit <= too_low:
+            limit = math.sqrt(too_low * min(at for _, at, _ in tried))
         candidate = propose(limit)
         if candidate is None:
-            break
+            if not tried:
+                break
+            too_low = limit
+            continue
         known = [speedup for speedup, _, other in tried if other == candidate]
         tried.append((known[0] if known else measure(candidate), limit, candidate))
         if wanted <= tried[-1][0] <= _NEAR * wanted:
