@@ -126,3 +126,28 @@ def test_truncated_torch_files(refused, pt2, tmp_path):
     for part in (0.1, 0.5, 0.95):
         pt2.write_bytes(whole[: int(len(whole) * part)])
         refused("inspect", pt2)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("prune", "--macs", "0.5", "--algorithm", "magnitude"),
+        ("lowrank", "--rank", "3", "--always"),
+        ("quantize", "--bits", "4", "--algorithm", "qera"),
+    ],
+)
+def test_what_was_changed_as_soon_as_it_was_exported_takes_any_batch(modelkit, tmp_path, words):
+    """Shapes computed for new operators must leave no condition on the batch behind."""
+    torch.save(wide().state_dict(), tmp_path / "m.pt")
+    command, *rest = words
+    given = ["--arch", "tests.cli.test_torch_files:wide", "--input", "input:float32[1,3,32,32]"]
+    outcome = modelkit(command, "m.pt", *given, *rest, "-o", "o.pt2", "--json")
+    assert outcome.code == 0, outcome.err
+    module = torch.export.load("o.pt2").module()
+    for batch in (1, 15, 16, 64):
+        assert module(torch.zeros(batch, 3, 32, 32)).shape == (batch, 10)
+
+
+def wide():
+    layers = [torch.nn.Conv2d(3, 32, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(32, 32, 3, padding=1), torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(32, 10))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -108,11 +109,19 @@ class Program:
         )
         with self.graph.inserting_before(first):
             node = self.graph.placeholder(("p_" if parameter else "b_") + target.replace(".", "_"))
-        with self.fake:
+        with self.computing_shapes():
             node.meta["val"] = torch.empty(shape, dtype=dtype)
         kind = InputKind.PARAMETER if parameter else InputKind.BUFFER
         self.inputs[node.name] = InputSpec(kind, TensorArgument(name=node.name), target, None if parameter else True)
         return node
+
+    @contextmanager
+    def computing_shapes(self) -> Iterator[None]:
+        """Operators compute shapes only. What they assume of a symbolic size to choose a kernel (a batch below 16, say) is not
+        noted: a freshly exported program would take it for a condition that its users must meet."""
+        shapes = self.fake.shape_env
+        with self.fake, nullcontext() if shapes is None else shapes.suppress_guards():
+            yield
 
     def free_target(self, wanted: str) -> str:
         """`wanted`, or it with a number, so that it names neither another tensor nor a module that holds one."""
@@ -126,7 +135,7 @@ class Program:
     def call(self, target: Callable[..., Any], *args: Any) -> fx.Node:
         """Append a call where the graph inserts now; its shape is computed from those of its arguments."""
         node = self.graph.call_function(target, args)
-        with self.fake:
+        with self.computing_shapes():
             node.meta["val"] = target(*fx.map_arg(args, lambda argument: argument.meta["val"]))
         return node
 

@@ -98,7 +98,7 @@ class Slices:
         target = program.target(value)
         if agreed and target is not None:
             program.tensors[target] = _like(program.tensors[target], tensor)
-            with program.fake:
+            with program.computing_shapes():
                 value.meta["val"] = torch.empty(tuple(tensor.shape), dtype=tensor.dtype)
             return
         sources = self._constants.sources(value)
@@ -124,7 +124,7 @@ def _with_units(program: Program, value: torch.Tensor, change: tuple[int, int] |
     if change is None:
         return value
     old, new = change
-    with program.fake:
+    with program.computing_shapes():
         return value.new_empty((*value.shape[:-1], value.shape[-1] // old * new))
 
 
@@ -142,7 +142,11 @@ def find_shapes(program: Program, hidden: Mapping[str, tuple[int, int]]) -> None
             if kind_of(node)[0] == "recurrent":  # torch has no shape rule for it
                 node.meta["val"] = tuple(_with_units(program, value, hidden.get(node.name)) for value in node.meta["val"])
                 continue
-            with torch.no_grad(), program.fake, enable_python_dispatcher():  # without the last, pads fix symbolic sizes
+            with (
+                torch.no_grad(),
+                program.computing_shapes(),
+                enable_python_dispatcher(),
+            ):  # without the last, pads fix symbolic sizes
                 value = node.target(  # type: ignore[operator]
                     *fx.map_arg(node.args, lambda item: item.meta["val"]),
                     **fx.map_arg(node.kwargs, lambda item: item.meta["val"]),
