@@ -77,7 +77,7 @@ def cases() -> Any:
     yield "MiniLM-L6, Spearman with dense", encoder, MODELS / "minilm-calib.npz", similarities(encoder)
     data = ROOT.parent / "shared" / "data"
     if (data / "cifar10_test.npz").exists():
-        calib, test = images(data / "cifar10_train.npz"), accuracy(images(data / "cifar10_test.npz", 5000))
+        calib, test = images("train"), accuracy(images("test", 5000))
         yield "CIFAR CNN, accuracy", ROOT / "sample_models" / "cifar-cnn" / "model.onnx", calib, test
         if (MODELS / "resnet20.onnx").exists():
             yield "ResNet-20, accuracy", MODELS / "resnet20.onnx", calib, test
@@ -98,12 +98,13 @@ def language_model(text: Path) -> tuple[Path, Path, Any]:
     return files["onnx"], MODELS / "llama-calib.npz", lambda path: perplexity(running(path), held_out)
 
 
-def images(path: Path, count: int = 512) -> Path:
-    """A part of the data as the sample models take it."""
-    arrays = np.load(path)
-    out = MODELS / f"lowrank-{path.stem}-{count}.npz"
-    x, y = (arrays[key] for key in arrays.files[:2])
-    np.savez(out, x=x[:count], y=y[:count])
+def images(part: str, count: int = 512) -> Path:
+    """Some of CIFAR-10, as the models were trained on it."""
+    from sample_models import datasets
+
+    out = MODELS / f"lowrank-{part}-{count}.npz"
+    chosen = datasets.cifar(ROOT.parent / "shared" / "data", part)
+    np.savez(out, x=chosen.x[:count].numpy(), y=chosen.y[:count].numpy())
     return out
 
 

@@ -42,9 +42,10 @@ class Row:
 
 
 def ours(fewer: list[float], faster: list[float], data: Path, folder: Path) -> list[Row]:
-    with np.load(data / "cifar10_train.npz") as raw:
-        chosen = np.random.default_rng(0).permutation(len(raw["y"]))[:512]
-        np.savez(folder / "calib.npz", x=raw["x"][chosen])
+    from sample_models import datasets
+
+    train = datasets.cifar(data, "train")
+    np.savez(folder / "calib.npz", x=train.x[np.random.default_rng(0).permutation(len(train.y))[:512]].numpy())
     model, rows = MODELS / "resnet56.onnx", [Row("dense", "–", 1.0, accuracy(MODELS / "resnet56.onnx", data))]
     asked = [(f"{times:g}× fewer MACs", "--macs", 1 / times) for times in fewer]
     asked += [(f"{times:g}× as fast", "--speedup", times) for times in faster]

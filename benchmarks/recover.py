@@ -25,9 +25,9 @@ MARKS = ("<!-- recovery -->", "<!-- end of recovery -->")
 def ours(fewer: list[float], epochs: int, data: Path, folder: Path) -> list[Row]:
     from modelkit.analysis.macs import total_macs
     from modelkit.models.opening import open_model
+    from sample_models import datasets
 
-    with np.load(data / "cifar10_train.npz") as raw:
-        np.savez(folder / "train.npz", x=raw["x"])
+    np.savez(folder / "train.npz", x=datasets.cifar(data, "train").x.numpy())
     original, calib = MODELS / "resnet56.onnx", ["--calib", folder / "train.npz"]
     torch_file = [MODELS / "resnet56.pt", "--arch", "benchmarks.networks:resnet56", "--input", "x:float32[1,3,32,32]"]
     rows = []

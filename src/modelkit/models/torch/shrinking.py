@@ -142,11 +142,8 @@ def find_shapes(program: Program, hidden: Mapping[str, tuple[int, int]]) -> None
             if kind_of(node)[0] == "recurrent":  # torch has no shape rule for it
                 node.meta["val"] = tuple(_with_units(program, value, hidden.get(node.name)) for value in node.meta["val"])
                 continue
-            with (
-                torch.no_grad(),
-                program.computing_shapes(),
-                enable_python_dispatcher(),
-            ):  # without the last, pads fix symbolic sizes
+            # Without the dispatcher, pads fix symbolic sizes.
+            with torch.no_grad(), program.computing_shapes(), enable_python_dispatcher():
                 value = node.target(  # type: ignore[operator]
                     *fx.map_arg(node.args, lambda item: item.meta["val"]),
                     **fx.map_arg(node.kwargs, lambda item: item.meta["val"]),
