@@ -1,14 +1,12 @@
 """Low-rank forms × formats × architectures: the model with chains computes what the model with the decoded weights computes."""
 
-import warnings
-
 import numpy as np
 import pytest
 
 from modelkit.algorithms.quantize.round_to_nearest import round_to_nearest
 from modelkit.analysis.chains import chained, reason_against
 from modelkit.analysis.macs import node_macs
-from modelkit.core.errors import ModelkitError, ModelkitWarning
+from modelkit.core.errors import ModelkitError
 from modelkit.core.forms import Dense
 from modelkit.core.lowrank import LowRank, Metric, parts
 from modelkit.lowrank.choices import Recipe, Unit, Weighed, Weights, as_matrix, built, units
@@ -16,23 +14,11 @@ from modelkit.models.opening import open_model
 from modelkit.publish import outputs_of, relative_difference
 from tests.architectures import ARCHITECTURES
 from tests.conformance.test_pruning import run_without_modelkit
+from tests.every_architecture import in_both_formats
+
+pytestmark = pytest.mark.usefixtures("silent")
 
 QUICK = ("mlp", "resnet", "bert")
-
-
-@pytest.fixture(autouse=True)
-def silent():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ModelkitWarning)
-        yield
-
-
-def _cases():
-    return [
-        pytest.param(name, family, marks=() if name in QUICK else pytest.mark.slow)
-        for name in ARCHITECTURES
-        for family in ("onnx", "pt2")
-    ]
 
 
 def _forms(model):
@@ -59,7 +45,7 @@ def _forms(model):
     return forms
 
 
-@pytest.mark.parametrize(("architecture", "family"), _cases())
+@pytest.mark.parametrize(("architecture", "family"), in_both_formats(QUICK))
 def test_chains_compute_what_their_product_does(zoo, tmp_path, architecture, family):
     model = open_model(getattr(zoo, family)(architecture))
     feeds, _ = zoo.arrays(architecture)
@@ -89,7 +75,7 @@ def test_chains_compute_what_their_product_does(zoo, tmp_path, architecture, fam
         assert all(np.isfinite(array).all() for array in run_without_modelkit(path, example))
 
 
-@pytest.mark.parametrize(("architecture", "family"), _cases())
+@pytest.mark.parametrize(("architecture", "family"), in_both_formats(QUICK))
 def test_what_runs_beside_a_layer_is_added(zoo, tmp_path, architecture, family):
     """A chain beside W − D, where the chain is D, gives what W does; also when both are stored in 8 bits."""
     model = open_model(getattr(zoo, family)(architecture))

@@ -10,21 +10,12 @@ from modelkit.core import passes
 from modelkit.core.pruning import Budget, PruningTask
 from modelkit.models.opening import open_model
 from modelkit.publish import outputs_of
+from tests.every_architecture import in_both_formats
 
 QUICK = ("mlp", "mobilenet", "bert")
 
 
-def _cases():
-    from tests.architectures import ARCHITECTURES
-
-    return [
-        pytest.param(architecture, family, marks=() if architecture in QUICK else pytest.mark.slow)
-        for architecture in ARCHITECTURES
-        for family in ("onnx", "pt2")
-    ]
-
-
-@pytest.mark.parametrize(("architecture", "family"), _cases())
+@pytest.mark.parametrize(("architecture", "family"), in_both_formats(QUICK))
 def test_prunes_to_seven_tenths_of_the_macs_and_runs(zoo, architecture, family):
     model = open_model(getattr(zoo, family)(architecture))
     feeds, _ = zoo.arrays(architecture)

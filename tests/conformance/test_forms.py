@@ -1,16 +1,15 @@
 """Weight forms × formats × architectures: the rewritten model computes what the model with the decoded weights computes."""
 
-import warnings
-
 import numpy as np
 import pytest
 
 from modelkit.core import passes
-from modelkit.core.errors import ModelkitWarning
 from modelkit.core.forms import Dense, Sparse
 from modelkit.models.opening import open_model
 from modelkit.publish import outputs_of, relative_difference
 from tests.architectures import ARCHITECTURES
+
+pytestmark = pytest.mark.usefixtures("silent")
 
 FORMS = {
     "int8": {"bits": 8},
@@ -22,13 +21,6 @@ FORMS = {
 }
 SPARSE = {"sparse-50%": ("unstructured", 0.5), "sparse-93%": ("unstructured", 0.93), "2:4": ("2:4", 0.5)}
 QUICK = ("mlp", "mobilenet", "bert", "dlrm")
-
-
-@pytest.fixture(autouse=True)
-def silent():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ModelkitWarning)
-        yield
 
 
 def _cases():

@@ -1,39 +1,25 @@
 """Every architecture loses channels in both formats, and the result is an ordinary smaller model."""
 
 import contextlib
-import warnings
 
 import numpy as np
 import pytest
 
 from modelkit.analysis.macs import total_macs
 from modelkit.core import passes
-from modelkit.core.errors import ModelkitWarning
 from modelkit.core.pruning import Budget
 from modelkit.models.opening import open_model
 from modelkit.prune import Pruning, plan_pruning, prune
 from tests.architectures import ARCHITECTURES
+from tests.every_architecture import in_both_formats
+
+pytestmark = pytest.mark.usefixtures("silent")
 
 QUICK = ("resnet", "gpt2", "lstm_speech")
 SHARE = 0.7
 
 
-@pytest.fixture(autouse=True)
-def silent():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ModelkitWarning)
-        yield
-
-
-def _cases():
-    return [
-        pytest.param(name, family, marks=() if name in QUICK else pytest.mark.slow)
-        for name in ARCHITECTURES
-        for family in ("onnx", "pt2")
-    ]
-
-
-@pytest.mark.parametrize(("architecture", "family"), _cases())
+@pytest.mark.parametrize(("architecture", "family"), in_both_formats(QUICK))
 def test_prunes_to_a_share_of_its_macs(zoo, tmp_path, architecture, family):
     model = open_model(getattr(zoo, family)(architecture))
     name = "prune.channel.magnitude"

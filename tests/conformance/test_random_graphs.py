@@ -1,17 +1,17 @@
 """Random graphs prune without a wrong shape, and channels that nothing reads, or that are zero, leave without a trace."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from modelkit.analysis.channels import channel_groups
-from modelkit.core.errors import ModelkitWarning
 from modelkit.core.forms import Dense
 from modelkit.models.onnx.model import OnnxModel
 from modelkit.publish import outputs_of, relative_difference
 from tests.random_graphs import OnnxWriter, TorchWriter, compose
+
+pytestmark = pytest.mark.usefixtures("silent")
 
 SHAPE = (3, 4, 4)
 QUICK, ALL = 40, 300
@@ -98,13 +98,6 @@ def check(model, seed, empty=without_readers):
     dense.shrink(cut)
     assert all(edge.shape == planned[name] for name, edge in dense.graph.edges.items() if edge.is_float and name in planned)
     assert relative_difference(expected, outputs_of(dense, batch)) < 1e-5
-
-
-@pytest.fixture(autouse=True)
-def silent():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ModelkitWarning)
-        yield
 
 
 @pytest.mark.parametrize("seed", range(QUICK))

@@ -1,25 +1,17 @@
 """What couples channels is found in both formats, and removing channels changes nothing but what they contributed."""
 
-import warnings
-
 import numpy as np
 import pytest
 import torch
 
 from modelkit.analysis.channels import channel_groups
 from modelkit.analysis.macs import total_macs
-from modelkit.core.errors import ModelkitWarning
 from modelkit.models.torch.model import TorchModel
 from modelkit.publish import into_family, outputs_of, relative_difference
 from tests.conformance.test_random_graphs import drawn, without_readers
 from tests.structures import STRUCTURES
 
-
-@pytest.fixture(autouse=True)
-def silent():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ModelkitWarning)
-        yield
+pytestmark = pytest.mark.usefixtures("silent")
 
 
 def torch_model(name, tmp_path):

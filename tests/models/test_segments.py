@@ -7,18 +7,9 @@ from modelkit.analysis.fit_points import live_edges
 from modelkit.core.forms import Dense
 from modelkit.models.opening import open_model
 from modelkit.publish import outputs_of, relative_difference
+from tests.every_architecture import in_both_formats
 
 QUICK = ("mlp", "mobilenet", "bert")
-
-
-def _cases():
-    from tests.architectures import ARCHITECTURES
-
-    return [
-        pytest.param(architecture, family, marks=() if architecture in QUICK else pytest.mark.slow)
-        for architecture in ARCHITECTURES
-        for family in ("onnx", "pt2")
-    ]
 
 
 def _cuts(graph, shares):
@@ -26,7 +17,7 @@ def _cuts(graph, shares):
     return [live_edges(graph, int(share * len(graph.nodes))) for share in shares]
 
 
-@pytest.mark.parametrize(("architecture", "family"), _cases())
+@pytest.mark.parametrize(("architecture", "family"), in_both_formats(QUICK))
 def test_the_rest_of_a_model_from_where_it_is_cut(zoo, architecture, family):
     model = open_model(getattr(zoo, family)(architecture))
     feeds, _ = zoo.arrays(architecture)

@@ -6,18 +6,9 @@ import pytest
 from modelkit.core.forms import Dense, Sparse
 from modelkit.models.opening import open_model
 from modelkit.publish import relative_difference
+from tests.every_architecture import in_both_formats
 
 QUICK = ("mlp", "mobilenet", "bert", "llama")
-
-
-def _cases():
-    from tests.architectures import ARCHITECTURES
-
-    return [
-        pytest.param(architecture, family, marks=() if architecture in QUICK else pytest.mark.slow)
-        for architecture in ARCHITECTURES
-        for family in ("onnx", "pt2")
-    ]
 
 
 def _float_inputs(model):
@@ -28,7 +19,7 @@ def _float_inputs(model):
     return edges
 
 
-@pytest.mark.parametrize(("architecture", "family"), _cases())
+@pytest.mark.parametrize(("architecture", "family"), in_both_formats(QUICK))
 def test_each_stop_sees_the_changes_before_it(zoo, architecture, family):
     model = open_model(getattr(zoo, family)(architecture))
     feeds, _ = zoo.arrays(architecture)
