@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
+from command import modelkit
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE = ROOT / "sample_models" / "shakespeare-llama"
-MODELKIT = [sys.executable, "-m", "modelkit"]
 CONTEXT = 128
 
 
@@ -48,7 +46,7 @@ def export(folder: Path, files: dict[str, Path]) -> None:
             Logits(hf(folder)).eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=1024)},), strict=False
         )
         torch.export.save(program, files["pt2"])
-    subprocess.run([*MODELKIT, "convert", str(files["pt2"]), "-o", str(files["onnx"]), "-q"], check=True)
+    modelkit("convert", files["pt2"], "-o", files["onnx"], "-q").check_returncode()
 
 
 def perplexity(logits, held_out: np.ndarray) -> float:

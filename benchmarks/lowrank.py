@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import page
+from command import modelkit
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "benchmarks" / "models"
-DOCUMENT = ROOT / "docs" / "benchmarks.md"
-MARKS = "<!-- low rank -->", "<!-- end of low rank -->"
 SHARES = (0.8, 0.6, 0.5)
 WAYS = {
     "plain SVD, uniform": ("svd", True),
@@ -61,13 +60,10 @@ def main() -> None:
                 seconds = max(seconds, took)
                 print(f"{name}: {way} at {share}: {value} ({took:.0f} s)", file=sys.stderr, flush=True)
             lines.append(f"| {name} | {way} | {' | '.join(found)} | {seconds:.0f} |")
-    text = "\n".join(lines)
-    print(text, "\n", partial())
+    text = f"{cpu_name()}.\n\n" + "\n".join(lines) + f"\n\n{partial()}"
+    print(text)
     if arguments.save:
-        document = DOCUMENT.read_text()
-        before, _, rest = document.partition(MARKS[0])
-        after = rest.partition(MARKS[1])[2]
-        DOCUMENT.write_text(f"{before}{MARKS[0]}\n{cpu_name()}.\n\n{text}\n\n{partial()}\n{MARKS[1]}{after}")
+        page.save("low rank", text)
 
 
 def cases() -> Any:
@@ -109,7 +105,7 @@ def images(part: str, count: int = 512) -> Path:
 
 
 def run(*words: object) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, "-m", "modelkit", *map(str, words), "--json", "-q"], capture_output=True, text=True)
+    done = modelkit(*words, "--json", "-q")
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
     report: dict[str, Any] = json.loads(done.stdout)

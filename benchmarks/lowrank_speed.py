@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import page
+from command import modelkit
+
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENT = ROOT / "docs" / "benchmarks.md"
-MARKS = "<!-- low rank speed -->", "<!-- end of low rank speed -->"
-MODELKIT = [sys.executable, "-m", "modelkit"]
 
 
 def main() -> None:
@@ -35,12 +34,10 @@ def main() -> None:
             if arguments.only in name:
                 lines.append(row(name, model, Path(folder)))
                 print(lines[-1], file=sys.stderr, flush=True)
-    text = "\n".join(lines)
+    text = f"{cpu_name()}.\n\n" + "\n".join(lines)
     print(text)
     if arguments.save:
-        document = DOCUMENT.read_text()
-        before, _, rest = document.partition(MARKS[0])
-        DOCUMENT.write_text(f"{before}{MARKS[0]}\n{cpu_name()}.\n\n{text}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
+        page.save("low rank speed", text)
 
 
 def models(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -78,7 +75,7 @@ def row(name: str, model: Path, folder: Path) -> str:
 
 def run(*words: object) -> dict | str:
     """The report, or the first line of the error."""
-    done = subprocess.run([*MODELKIT, *map(str, words), "--json", "-q"], capture_output=True, text=True, check=False)
+    done = modelkit(*words, "--json", "-q")
     if done.returncode not in (0, 1, 3):
         return next((line for line in done.stderr.splitlines() if line.startswith("error")), done.stderr[-200:])
     return json.loads(done.stdout)

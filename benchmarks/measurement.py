@@ -19,10 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import page
+
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENT = ROOT / "docs" / "benchmarks.md"
 MODELS = ROOT / "benchmarks" / "models" / "verdicts"
-MARKS = "<!-- measurement -->", "<!-- end of measurement -->"
 
 
 def main() -> None:
@@ -71,7 +71,7 @@ def main() -> None:
     text = table(rows, chosen, list(TOOLS), OURS)
     print(text)
     if arguments.save:
-        save(text)
+        page.save("measurement", text)
 
 
 def finished(rows: list[dict[str, Any]], case: Any, tool: str, trial: int) -> bool:
@@ -162,13 +162,6 @@ def overhead() -> str:
 
 def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def save(text: str) -> None:
-    document = DOCUMENT.read_text()
-    before, found, rest = document.partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2] if found else ""
-    DOCUMENT.write_text(f"{before if found else before.rstrip() + chr(10) * 2}{MARKS[0]}\n{text}\n{MARKS[1]}{after or chr(10)}")
 
 
 if __name__ == "__main__":

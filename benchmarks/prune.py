@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import page
+from command import modelkit
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 MODELS = HERE / "models"
 PEER = "torch-pruning==1.6.1"
 PACKAGES = HERE / ".peers" / "torch_pruning"
-MARKS = ("<!-- pruning -->", "<!-- end of pruning -->")
 
 
 @dataclass
@@ -51,9 +52,8 @@ def ours(fewer: list[float], faster: list[float], data: Path, folder: Path) -> l
     asked += [(f"{times:g}× as fast", "--speedup", times) for times in faster]
     for what, option, value in asked:
         out = folder / f"{what}.onnx"
-        command = [sys.executable, "-m", "modelkit", "prune", model, option, value, "--calib", folder / "calib.npz"]
         start = time.monotonic()
-        done = subprocess.run([*map(str, command), "-o", str(out), "--json"], capture_output=True, text=True, check=False)
+        done = modelkit("prune", model, option, value, "--calib", folder / "calib.npz", "-o", out, "--json")
         seconds = time.monotonic() - start
         if done.returncode:
             rows.append(Row("modelkit", what, error=done.stderr.strip().splitlines()[-1]))
@@ -66,8 +66,8 @@ def ours(fewer: list[float], faster: list[float], data: Path, folder: Path) -> l
 
 def _speedup(original: Path, pruned: Path) -> float:
     """As `modelkit compare` measures it: a process for each model, in turns."""
-    command = [sys.executable, "-m", "modelkit", "bench", str(original), str(pruned), "--json", "-q"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = modelkit("bench", original, pruned, "--json", "-q")
+    done.check_returncode()
     first, second = (entry["latency_ms"]["p50"] for entry in json.loads(done.stdout)["measurements"])
     return float(first / second)
 
@@ -130,18 +130,6 @@ def machine() -> str:
     return f"{facts['cpu']}, {facts['cores']} cores, {' '.join(facts['isa'])}; {packages}."
 
 
-def save(text: str, marks: tuple[str, str] = MARKS, title: str = "Channel pruning without training") -> None:
-    page = ROOT / "docs" / "benchmarks.md"
-    content = page.read_text(encoding="utf-8")
-    block = f"{marks[0]}\n{text}\n{marks[1]}"
-    if marks[0] in content:
-        start, end = content.index(marks[0]), content.index(marks[1]) + len(marks[1])
-        content = content[:start] + block + content[end:]
-    else:
-        content += f"\n## {title}\n\n{block}\n"
-    page.write_text(content, encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fewer", type=float, nargs="+", default=[1.5, 2.0, 2.5, 3.0], help="times fewer MACs")
@@ -158,7 +146,7 @@ def main() -> None:
     text = f"ResNet-56 for CIFAR-10, trained on 16,000 images; tested on 4,966. Measured on {machine()}\n\n{table(rows)}"
     print(text)
     if arguments.save:
-        save(text)
+        page.save("pruning", text, "Channel pruning without training")
 
 
 if __name__ == "__main__":

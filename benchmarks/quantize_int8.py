@@ -15,13 +15,14 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+import page
+
 if TYPE_CHECKING:
     from benchmarks.int8.cases import Case
     from benchmarks.int8.results import Produced, Result
     from benchmarks.int8.tools import Tool
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENT = ROOT / "docs" / "benchmarks.md"
 
 
 def run_case(case: Case, arguments: argparse.Namespace) -> Result:
@@ -102,13 +103,8 @@ def machine(versions: dict[str, str], threads: int) -> list[str]:
 
 def save(text: str, isa: str) -> None:
     """Put the section of this instruction set into the document, in place of an earlier one."""
-    begin, end = f"<!-- int8 on {isa} -->\n", f"<!-- end of int8 on {isa} -->\n"
-    page = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.exists() else "# Benchmarks\n"
-    section = f"{begin}## int8 quantisation on {isa}\n\n`python benchmarks/quantize_int8.py --save`\n\n{text}{end}"
-    before, found, rest = page.partition(begin)
-    after = rest.partition(end)[2] if found else ""
-    DOCUMENT.parent.mkdir(exist_ok=True)
-    DOCUMENT.write_text((before if found else f"{page}\n") + section + after, encoding="utf-8")
+    command = "`python benchmarks/quantize_int8.py --save`"
+    page.save(f"int8 on {isa}", f"## int8 quantisation on {isa}\n\n{command}\n\n{text.rstrip()}")
 
 
 def _say(text: str) -> None:
@@ -121,7 +117,7 @@ def main() -> int:
         "--only", action="append", metavar="CASE", help="repeatable; of cifar-cnn, resnet20, mobilenetv2, resnet18, minilm"
     )
     parser.add_argument("--quick", action="store_true", help="few samples and rounds: to see that it runs, not to believe")
-    parser.add_argument("--save", action="store_true", help=f"write the tables to {DOCUMENT.relative_to(ROOT)}")
+    parser.add_argument("--save", action="store_true", help=f"write the tables to {page.PAGE.relative_to(ROOT)}")
     parser.add_argument("--train", action="store_true", help="train the models that are missing")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3, help="of every quantisation")

@@ -9,17 +9,15 @@ labels of the same images by SGD with momentum, as its examples do. Prints a tab
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from prune import MODELS, PEER, ROOT, Row, accuracy, machine, save, table, torch_pruning
-
-MODELKIT = [sys.executable, "-m", "modelkit"]
-MARKS = ("<!-- recovery -->", "<!-- end of recovery -->")
+import page
+from command import modelkit
+from prune import MODELS, PEER, ROOT, Row, accuracy, machine, table, torch_pruning
 
 
 def ours(fewer: list[float], epochs: int, data: Path, folder: Path) -> list[Row]:
@@ -34,8 +32,8 @@ def ours(fewer: list[float], epochs: int, data: Path, folder: Path) -> list[Row]
     for times in fewer:
         pruned, out = folder / f"pruned-{times:g}.pt2", folder / f"recovered-{times:g}.onnx"
         start = time.monotonic()
-        run(["prune", *torch_file, "--macs", 1 / times, *calib, "-o", pruned, "-q"])
-        run(["recover", pruned, "--teacher", original, *calib, "--epochs", epochs, "--batch-size", 64, "-o", out, "-q"])
+        run("prune", *torch_file, "--macs", 1 / times, *calib, "-o", pruned)
+        run("recover", pruned, "--teacher", original, *calib, "--epochs", epochs, "--batch-size", 64, "-o", out)
         seconds = time.monotonic() - start
         dense, left = (total_macs(open_model(path).graph) or 1 for path in (original, out))
         rows.append(Row("modelkit, recovered", f"{times:g}× fewer MACs", dense / left, accuracy(out, data), seconds))
@@ -43,8 +41,8 @@ def ours(fewer: list[float], epochs: int, data: Path, folder: Path) -> list[Row]
     return rows
 
 
-def run(words: list) -> None:
-    done = subprocess.run([*MODELKIT, *map(str, words)], capture_output=True, text=True, check=False, cwd=ROOT)
+def run(*words: object) -> None:
+    done = modelkit(*words, "-q")
     if done.returncode:
         raise SystemExit(done.stderr)
 
@@ -62,7 +60,7 @@ def main() -> None:
     text = f"ResNet-56, {arguments.epochs} epochs over 16,000 images each; {PEER}. Measured on {machine()}\n\n{table(rows)}"
     print(text)
     if arguments.save:
-        save(text, MARKS, "Channel pruning and training")
+        page.save("recovery", text, "Channel pruning and training")
 
 
 if __name__ == "__main__":

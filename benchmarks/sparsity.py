@@ -23,10 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from language_model import CONTEXT, MODELKIT, SAMPLE, export, hf, perplexity, running, tokens
+import page
+from command import modelkit
+from language_model import CONTEXT, SAMPLE, export, hf, perplexity, running, tokens
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENT = ROOT / "docs" / "benchmarks.md"
 CASES = [
     (m, s, p)
     for s, p in ((0.5, "unstructured"), (0.5, "2:4"), (0.7, "unstructured"))
@@ -99,7 +100,7 @@ def compare(case, arguments, dense: dict[str, Path], train: np.ndarray, held_out
             started = time.perf_counter()
             words = ["prune", file, "--sparsity", share, "--pattern", pattern, "--algorithm", method, "--ignore", "*lm_head*",
                      "--calib", work / "calibration.npy", "--force", "-q", "-o", pruned]  # fmt: skip
-            subprocess.run([*MODELKIT, *map(str, words)], check=True, stderr=subprocess.DEVNULL)
+            modelkit(*words).check_returncode()
             seconds = max(seconds, time.perf_counter() - started)
             ours[family].append(perplexity(running(pruned), held_out))
         print(
@@ -128,15 +129,8 @@ def render(rows: list[Row], dense: float, arguments: argparse.Namespace) -> str:
 
 
 def save(table: str) -> None:
-    start, end = "<!-- sparsity -->", "<!-- end of sparsity -->"
-    text = DOCUMENT.read_text(encoding="utf-8")
     command = "`python benchmarks/sparsity.py --reference DIR --text FILE --save`"
-    section = f"{start}\n## Sparsity of a language model\n\n{command}\n\n{table}\n{end}"
-    if start in text:
-        text = text[: text.index(start)] + section + text[text.index(end) + len(end) :]
-    else:
-        text = f"{text.rstrip()}\n\n{section}\n"
-    DOCUMENT.write_text(text, encoding="utf-8")
+    page.save("sparsity", f"## Sparsity of a language model\n\n{command}\n\n{table}")
 
 
 if __name__ == "__main__":

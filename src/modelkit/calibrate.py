@@ -1,22 +1,27 @@
-"""What calibration data shows of a model. Ranges of activations: a histogram per edge, and a grid for each. Moments of the inputs
-of layers."""
+"""What calibration data shows of a model. Ranges of activations: a histogram per edge, and a grid for each. Moments of layers'
+inputs, and gradients of a loss."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .algorithms.quantize.histogram import Histogram
-from .analysis.products import inputs
+from .analysis.products import input_key, inputs
 from .analysis.synthetic import fixed_batch
 from .core.errors import ModelkitError
 from .core.forms import Array, Grid
 from .core.graph import Graph, Node
 from .core.model import Feeds, Model
+from .core.pruning import Gradients, Site
 from .core.statistics import InputMoments
+
+if TYPE_CHECKING:
+    from .data import Dataset
 
 RANGES = {  # name → (module, function): imported when chosen
     "minmax": ("modelkit.algorithms.quantize.minmax", "minmax_range"),
@@ -103,18 +108,50 @@ def collect(
     return histograms, rows
 
 
-def input_moments(layer: Node, values: Sequence[Array], full: bool) -> InputMoments:
-    """Of a layer's inputs, given what it reads in each batch. Raises ModelkitError for values that are not finite."""
+def input_moments(
+    model: Model, batches: Sequence[Feeds], layers: Sequence[Node], full: bool, done: Container[str] = ()
+) -> Iterator[tuple[Node, InputMoments]]:
+    """Each layer with the moments of its inputs, in a walk: weights that are set in between count from there on. Layers whose
+    name is in `done` when their turn comes are passed over. Raises ModelkitError for values that are not finite."""
+    for edge, values in model.walk(batches, dict.fromkeys(layer.inputs[0] for layer in layers)):
+        known: dict[Hashable, InputMoments] = {}
+        for layer in layers:
+            if layer.inputs[0] != edge or layer.name in done:
+                continue
+            key = input_key(layer)
+            if key not in known:
+                known[key] = _moments(layer, values, full)
+            yield layer, known[key]
+
+
+def _moments(layer: Node, values: Sequence[Array], full: bool) -> InputMoments:
+    """values: what the layer reads in each batch."""
     moments = InputMoments(full)
     for value in values:
         try:
             moments.add(inputs(layer, value, -(-_INPUT_ROWS // len(values))))
         except ValueError:
-            raise ModelkitError(
-                f"The input of {layer.name} holds NaN or infinity on the calibration data.",
-                "Check the data's scaling (--scale, --mean, --std) and that the original model works on it.",
-            ) from None
+            raise not_finite(layer) from None
     return moments
+
+
+def not_finite(layer: Node) -> ModelkitError:
+    """What is wrong where a layer reads values that are not finite."""
+    return ModelkitError(
+        f"The input of {layer.name} holds NaN or infinity on the calibration data.",
+        "Check the data's scaling (--scale, --mean, --std) and that the original model works on it.",
+    )
+
+
+def loss_gradients(model: Model, calibration: Dataset, seed: int) -> Gradients:
+    """The gradients that `distill.fisher` finds on the calibration data."""
+
+    def found(sites: Collection[Site]) -> Iterator[Mapping[Site, Array]]:
+        from .distill.fisher import gradients  # torch
+
+        return gradients(model, calibration, sites, seed)
+
+    return found
 
 
 def grid_over(histogram: Histogram, method: str, signed: bool) -> Grid:

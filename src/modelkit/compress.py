@@ -22,7 +22,7 @@ from .core.errors import ModelkitError, SizeWarning, SkippedWarning, SpeedWarnin
 from .core.forms import Grid
 from .core.lowrank import LowRank
 from .core.model import Feeds, Model
-from .core.passes import Pass
+from .core.passes import Pass, corrects
 from .core.selection import Selection
 from .core.targets import Target
 from .describe import total_bytes
@@ -68,7 +68,7 @@ class Quantization:
     @property
     def corrects(self) -> bool:
         """Whether something is to run beside the layers (`core.passes.CorrectingPass`)."""
-        return hasattr(self.chosen, "correct")
+        return corrects(self.chosen)
 
     def options(self) -> dict[str, Any]:
         """As the report and the file's history keep them."""
@@ -81,12 +81,20 @@ class Quantization:
 
 @dataclass
 class Result:
-    """The opened result, with what the report needs of the way there."""
+    """The opened result, with what the report needs of the way there. speedup: how many times as fast as the original, where that
+    was measured."""
 
     model: Model
     layers: list[LayerRecord]
     seconds: float
     agreement: dict[str, float]
+    speedup: float | None = None
+
+    def record(self) -> dict[str, Any]:
+        """What the report's record of the pass says of the work itself."""
+        layers = [asdict(layer) for layer in self.layers]
+        speed = {} if self.speedup is None else {"speedup": self.speedup}
+        return {"seconds": round(self.seconds, 3), "layers": layers, **speed}
 
 
 def quantize(

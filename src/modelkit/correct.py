@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .agreement import feeds_of
 from .analysis.chains import reason_against
 from .analysis.memory import first_batches
-from .analysis.products import input_key
 from .calibrate import calibration_batch, input_moments
 from .core.forms import Array, WeightForm
+from .core.graph import Node
 from .core.lowrank import LowRank, parts
 from .core.model import Model
 from .core.passes import CorrectingPass
@@ -29,24 +29,18 @@ def corrections(
     layers = [layer for layer in layers if reason_against(graph, layer) is None]
     found: dict[str, LowRank] = {}
 
-    def correct(name: str, moments: Array | None) -> None:
-        made = chosen.correct(graph.by_name[name], finite_weight(model, name), forms[name], moments)
+    def correct(layer: Node, moments: Array | None) -> None:
+        made = chosen.correct(layer, finite_weight(model, layer.name), forms[layer.name], moments)
         if made is not None:
-            found[name] = made
+            found[layer.name] = made
 
     if calibration is None or chosen.needs == "nothing":
         for layer in layers:
-            correct(layer.name, None)
+            correct(layer, None)
         return found
     batches = first_batches(feeds_of(model, calibration, calibration_batch(graph)), graph)
-    for edge, values in model.copy().walk(batches, dict.fromkeys(layer.inputs[0] for layer in layers)):
-        known: dict[Hashable, Array | None] = {}
-        for layer in (layer for layer in layers if layer.inputs[0] == edge):
-            key = input_key(layer)
-            if key not in known:
-                gram = input_moments(layer, values, full=True).gram
-                known[key] = None if gram is None else gram[0]
-            correct(layer.name, known[key])
+    for layer, moments in input_moments(model.copy(), batches, layers, full=True):
+        correct(layer, None if moments.gram is None else moments.gram[0])
     return found
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 from .analysis.synthetic import fixed_batch, synthetic_inputs
+from .core.errors import SpeedWarning
 from .core.graph import Graph
 from .core.model import Model
 
 if TYPE_CHECKING:
     from .bench.speedup import Speedup
 
+_CLOSE = 0.95  # of the speed-up asked for
 _MOST_IN_LAYERS = 0.95  # of the model's time: alone, layers also pay for what neighbours share
 
 
@@ -27,6 +30,13 @@ def speedup_over(base: Model, threads: int | None, seed: int) -> Speedup:
 
     feeds = synthetic_inputs(base.graph, fixed_batch(base.graph) or 1, seed)
     return Speedup(base, feeds, threads or usable_cores())
+
+
+def warn_if_slower(found: float, wanted: float, why: str = "") -> None:
+    """Say so where a result is clearly less fast than was asked for."""
+    if found < _CLOSE * wanted:
+        message = f"The result was measured {found:.2f} times as fast as the original, not {wanted:g} times{why}."
+        warnings.warn(SpeedWarning(message), stacklevel=3)
 
 
 class Latency:

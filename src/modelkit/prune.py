@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,31 +15,20 @@ from .analysis.channels import channel_groups
 from .analysis.macs import total_macs
 from .analysis.norms import fold_norms
 from .analysis.widths import check_reachable
-from .calibrate import calibration_batch
+from .calibrate import calibration_batch, loss_gradients
 from .compress import Result, Stage
 from .core.channels import ChannelGroup, Channels
-from .core.errors import ModelkitError, SpeedWarning
-from .core.forms import Array
+from .core.errors import ModelkitError
 from .core.graph import Graph
 from .core.model import Feeds, Model
-from .core.pruning import Budget, ChannelPass, Cost, Gradients, PruningTask, Site
+from .core.pruning import Budget, ChannelPass, Cost, PruningTask
 from .core.selection import Selection
-from .costs import Latency, parameters
+from .costs import Latency, parameters, warn_if_slower
 from .publish import publish
 from .quantize import LayerRecord, stored_bytes
 
 if TYPE_CHECKING:
     from .data import Dataset
-
-
-_CLOSE = 0.95  # of the speed-up asked for
-
-
-@dataclass
-class Pruned(Result):
-    """speedup: how many times as fast as the original, where that was asked for and so measured."""
-
-    speedup: float | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +106,7 @@ def plan_pruning(model: Model, wanted: Pruning, calibration: Dataset | None) -> 
         wanted.seed,
         _fixed(channels, wanted.selection, names),
         measure,
-        None if calibration is None else _gradients(base, calibration, wanted.seed),
+        None if calibration is None else loss_gradients(base, calibration, wanted.seed),
     )
     if not wanted.chosen.removes_branches:
         check_reachable(task)
@@ -133,7 +121,7 @@ def prune(
     out: Path,
     stage: Stage,
     deliver: Callable[[Model], Model] | None = None,
-) -> Pruned:
+) -> Result:
     """Carry out `plan`, write the result to `out`, and say what became of every layer. `deliver` turns the result into another
     format before it is written."""
     started = time.perf_counter()
@@ -144,7 +132,8 @@ def prune(
     if plan.task.measure is not None:
         with stage("measuring"):
             speedup = plan.task.measure(result)
-        _check_speed(speedup, wanted.budget)
+        why = ": the rest is not spent in layers that can be pruned, or the machine was busy"
+        warn_if_slower(speedup, wanted.budget.value, why)
     elif left > plan.task.limit * (1 + 1e-9):
         raise ModelkitError(
             f"{wanted.name} left {left:g} where {wanted.budget} allows {plan.task.limit:g}.",
@@ -171,7 +160,7 @@ def prune(
         calibration is not None,
         "Prune less, give calibration data with --calib, recover it with `modelkit recover`, or leave layers out with --ignore.",
     )
-    return Pruned(published, records, time.perf_counter() - started, agreement, speedup)
+    return Result(published, records, time.perf_counter() - started, agreement, speedup)
 
 
 def cost_of(budget: Budget, channels: Channels) -> Cost:
@@ -195,17 +184,6 @@ def cost_of(budget: Budget, channels: Channels) -> Cost:
 
         return count
     raise ValueError(f"{budget} is measured, not counted")
-
-
-def _check_speed(found: float, budget: Budget) -> None:
-    if found < _CLOSE * budget.value:
-        warnings.warn(
-            SpeedWarning(
-                f"The result was measured {found:.2f} times as fast as the original, not {budget.value:g} times: the rest "
-                "is not spent in layers that can be pruned, or the machine was busy."
-            ),
-            stacklevel=2,
-        )
 
 
 def _check_dense(model: Model) -> None:
@@ -238,15 +216,6 @@ def _fixed(channels: Channels, selection: Selection, names: Iterable[str]) -> fr
 
 def _batches(model: Model, calibration: Dataset) -> Callable[[], Iterable[Feeds]]:
     return lambda: feeds_of(model, calibration, calibration_batch(model.graph))
-
-
-def _gradients(base: Model, calibration: Dataset, seed: int) -> Gradients:
-    def gradients(sites: Collection[Site]) -> Iterator[Mapping[Site, Array]]:
-        from .distill.fisher import gradients  # torch
-
-        return gradients(base, calibration, sites, seed)
-
-    return gradients
 
 
 def layer_records(before: Model, after: Model, skipped: dict[str, str]) -> list[LayerRecord]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ import numpy as np
 from . import __version__
 from .agreement import compare, comparison_sample, feeds_of, warn_if_collapsed
 from .analysis.memory import live_bytes
-from .analysis.products import input_key
 from .calibrate import calibration_batch, input_moments
 from .compress import Result, Stage
 from .core.errors import InputWarning, ModelkitError, SizeWarning, SpeedWarning
@@ -143,17 +142,12 @@ def _walked(model: Model, wanted: Sparsification, plan: Plan, calibration: Datas
         return _data_free(model, wanted, plan)
     tied = _tied(layers)
     batches = list(_bounded(model, calibration))
-    edges = dict.fromkeys(layer.inputs[0] for layer in layers)
     forms: dict[str, WeightForm] = {}
     sequential = bool(getattr(getattr(wanted.chosen, "options", None), "sequential", False))
-    for edge, values in (model if sequential else model.copy()).walk(batches, edges):
-        moments: dict[Hashable, InputMoments] = {}
-        for layer in (layer for layer in layers if layer.inputs[0] == edge and layer.name not in forms):
-            key = input_key(layer)
-            if key not in moments:
-                moments[key] = input_moments(layer, values, wanted.chosen.needs == "gram")
-            same = tied[layer.parameters["weight"].stored]
-            forms.update(_set(model, wanted, [other for other in layers if other.name in same], moments[key]))
+    walked = model if sequential else model.copy()
+    for layer, moments in input_moments(walked, batches, layers, wanted.chosen.needs == "gram", done=forms):
+        same = tied[layer.parameters["weight"].stored]
+        forms.update(_set(model, wanted, [other for other in layers if other.name in same], moments))
     return forms
 
 

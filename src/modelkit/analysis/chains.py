@@ -9,7 +9,7 @@ from modelkit.core.forms import Array, numpy_dtype
 from modelkit.core.graph import Edge, Graph, Kind, Node, Parameter, Shape
 from modelkit.core.lowrank import LowRank, stages
 
-from .products import convolved
+from .products import convolved, weight_of
 
 
 def reason_against(graph: Graph, layer: Node) -> str | None:
@@ -34,6 +34,18 @@ def reason_against(graph: Graph, layer: Node) -> str | None:
     if graph.shape(layer.inputs[0]) is None or graph.shape(layer.outputs[0]) is None:
         return "the shape of its input is unknown"
     return None
+
+
+def two_factors(layer: Node, right: Array, left: Array) -> LowRank:
+    """right (rank, in) and left (out, rank) of the layer's weight as a matrix, as its form: the first factor of a convolution has
+    the kernel."""
+    if layer.kind == "embedding":
+        return LowRank((right.T.copy(), left), lookup=True)
+    if layer.kind == "linear":
+        return LowRank((right, left))
+    channels, *kernel = layer.parameters["weight"].shape[1:]
+    first = weight_of(layer, right[None], (len(right), channels, *kernel))
+    return LowRank((first, left.reshape(*left.shape, *(1,) * len(kernel))))
 
 
 def alone(graph: Graph, layers: list[Node]) -> Graph:

@@ -135,9 +135,7 @@ def command(
         deliver = None if family == opened.family else (lambda made: into_family(made, family))
         result = lowrank(opened, wanted, plan, samples, target, session.stage, deliver)
         session.report["output"] = describe(result.model, target)
-        layers = [asdict(layer) for layer in result.layers]
-        speed = {} if result.speedup is None else {"speedup": result.speedup}
-        session.report["passes"] = [{**entry, "seconds": round(result.seconds, 3), "layers": layers, **speed}]
+        session.report["passes"] = [{**entry, **result.record()}]
         if evaluation is not None:
             from .gates import check_drops
 

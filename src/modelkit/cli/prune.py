@@ -142,9 +142,7 @@ def command(
         deliver = None if family == opened.family else (lambda made: into_family(made, family))
         result = steps.carry_out(opened, plan, samples, target, session.stage, deliver)
         session.report["output"] = describe(result.model, target)
-        layers = [asdict(layer) for layer in result.layers]
-        speed = {"speedup": result.speedup} if budget.measure == "speedup" else {}
-        session.report["passes"] = [{**entry, "seconds": round(result.seconds, 3), "layers": layers, **speed}]
+        session.report["passes"] = [{**entry, **result.record()}]
         if evaluation is not None:
             from .gates import check_drops
 

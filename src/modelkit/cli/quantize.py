@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -144,9 +144,7 @@ def command(
         target_path = output_path(opened.path, opened.family, f"int{wanted.bits}", out)
         check_output(target_path, opened.files(), total_bytes(opened.files()), force)
         reading = Reading(num_samples, seed, scale, mean, std, label, tokenizer)
-        samples = None if calib is None else reading.open(calib, opened)
-        if samples is not None and num_samples is None and samples.n > _ENOUGH:
-            samples = replace(reading, num_samples=_ENOUGH).open(calib or "", opened)
+        samples = None if calib is None else reading.open_some(calib, opened, _ENOUGH)
         plan = plan_quantization(opened, wanted)
         evaluation = None if data is None else reading.open(data, opened, all_samples=True)
         session.report["inputs"] = [describe(opened)]
@@ -165,14 +163,7 @@ def command(
             deliver=(lambda made: into_family(made, FAMILIES[target_path.suffix.lower()])) if crossed else None,
         )
         session.report["output"] = describe(result.model, target_path)
-        session.report["passes"] = [
-            {
-                "pass": wanted.name,
-                "options": wanted.options(),
-                "seconds": round(result.seconds, 3),
-                "layers": [asdict(layer) for layer in result.layers],
-            }
-        ]
+        session.report["passes"] = [{"pass": wanted.name, "options": wanted.options(), **result.record()}]
         if evaluation is not None:
             from .gates import check_drops
 
@@ -234,7 +225,7 @@ def _resolve(mode: str, options: dict[str, Any], calib: str | None, name: str) -
     if mode == "static" and calib is None:
         raise ModelkitError("--activations static needs the ranges of activations.", "Give calibration data with --calib DATA.")
     if mode in ("auto", "w8a8"):
-        if mode == "auto" and (fine or hasattr(passes.load(name), "correct")):
+        if mode == "auto" and (fine or passes.corrects(passes.load(name))):
             return "none"
         mode = "static" if calib is not None else "dynamic"
     if mode != "none" and fine:
@@ -269,21 +260,14 @@ def _build(name: str, options: dict[str, Any], optional: tuple[str, ...]) -> Any
 
 def _planned(opened: Model, wanted: Quantization, plan: Plan) -> dict[str, Any]:
     """The pass record of a dry run: what each layer would become."""
+    from modelkit.quantize import LayerRecord, stored_bytes
+
     layers = []
     for layer in opened.graph.layers():
-        size = sum(parameter.bytes for parameter in layer.parameters.values())
         mode = "static" if layer.name in plan.static else "dynamic" if layer.name in plan.dynamic else "weight only"
-        weight = layer.parameters.get("weight")
-        layers.append(
-            {
-                "name": layer.name,
-                "kind": layer.kind,
-                "shape": list(weight.shape) if weight else [],
-                "form": "dense" if layer.name in plan.skipped else f"int{wanted.bits} ({mode})",
-                "bytes_before": size,
-                "bytes_after": size if layer.name in plan.skipped else size * wanted.bits // 32,
-                "error": None,
-                "skipped": plan.skipped.get(layer.name),
-            }
-        )
+        if layer.name in plan.skipped:
+            record = LayerRecord.of(layer, "dense", skipped=plan.skipped[layer.name])
+        else:
+            record = LayerRecord.of(layer, f"int{wanted.bits} ({mode})", stored_bytes(layer) * wanted.bits // 32)
+        layers.append(asdict(record))
     return {"pass": wanted.name, "options": wanted.options(), "seconds": 0.0, "layers": layers}

@@ -73,6 +73,11 @@ class CorrectingPass(Pass, Protocol):
         ...
 
 
+def corrects(found: Pass | type[Pass]) -> bool:
+    """Whether it is a CorrectingPass."""
+    return hasattr(found, "correct")
+
+
 @dataclass(frozen=True)
 class Option:
     """One option of a pass, as `modelkit passes NAME` shows it."""

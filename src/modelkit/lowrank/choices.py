@@ -14,6 +14,7 @@ from modelkit.algorithms.lowrank.projection import last_factor
 from modelkit.algorithms.lowrank.spatial import separated
 from modelkit.algorithms.lowrank.truncation import Spectrum, factors, spectrum
 from modelkit.algorithms.lowrank.tucker import tucker2
+from modelkit.analysis.chains import two_factors
 from modelkit.analysis.products import matrix, weight_of
 from modelkit.core.forms import Array
 from modelkit.core.graph import Graph, Node
@@ -205,13 +206,7 @@ def _built(layer: Node, recipe: Recipe, weighed: Weighed) -> LowRank:
     rank = recipe.ranks[0]
     W, metric = weighed.W, weighed.metric
     right, left = (part.astype(np.float32) for part in factors(W, weighed.spectrum, rank, metric.rows))
-    if layer.kind == "embedding":
-        return LowRank((right.T.copy(), left), lookup=True)
-    if layer.kind == "linear":
-        return LowRank((right, left))
-    kernel = layer.parameters["weight"].shape[2:]
-    first = weight_of(layer, right[None], (rank, layer.parameters["weight"].shape[1], *kernel))
-    return LowRank((first, left.reshape(*left.shape, *(1,) * len(kernel))))
+    return two_factors(layer, right, left)
 
 
 def _convolution(layer: Node, weighed: Weighed, recipe: Recipe) -> tuple[LowRank, float]:

@@ -13,7 +13,7 @@ from modelkit.algorithms.prune.reconstruct import moments
 from modelkit.analysis.effects import effect
 from modelkit.analysis.fit_points import live_edges
 from modelkit.analysis.held import Held
-from modelkit.core.errors import ModelkitError
+from modelkit.calibrate import not_finite
 from modelkit.core.forms import Array, Dense
 from modelkit.core.graph import Node
 from modelkit.core.lowrank import LowRank, LowRankPass
@@ -106,10 +106,7 @@ def weigh(
             else:
                 H = (X.T @ X).astype(np.float64)
             if not np.isfinite(H).all():
-                raise ModelkitError(
-                    f"The input of {layer.name} holds NaN or infinity on the calibration data.",
-                    "Check the data's scaling (--scale, --mean, --std) and that the original model works on it.",
-                )
+                raise not_finite(layer)
         weighed[layer.name] = Weighed(layer, W, chosen.metric(layer, W, H))
     return Weights(unit, weighed), means
 

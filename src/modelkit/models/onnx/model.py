@@ -189,16 +189,16 @@ class OnnxModel:
         self._adopt(rewiring.settled(program, view.sites[node].members, edge, value))
 
     def factorise(self, forms: Mapping[str, LowRank]) -> None:
-        program, view = self._settled()
-        for name, form in forms.items():
-            check_shape(view.graph.by_name[name], form)
-        self._adopt(factorising.factorised(program, view, forms))
+        self._adopt(factorising.factorised(*self._settled_for(forms), forms))
 
     def bypass(self, forms: Mapping[str, LowRank]) -> None:
+        self._adopt(*factorising.bypassed(*self._settled_for(forms), forms))
+
+    def _settled_for(self, forms: Mapping[str, LowRank]) -> tuple[Program, View]:
         program, view = self._settled()
         for name, form in forms.items():
             check_shape(view.graph.by_name[name], form)
-        self._adopt(*factorising.bypassed(program, view, forms))
+        return program, view
 
     def move(self, node: str, labels: Mapping[str, Array]) -> dict[str, Array] | None:
         program, view = self._reduced()

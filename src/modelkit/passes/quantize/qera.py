@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from modelkit.algorithms.lowrank.correction import correction
 from modelkit.algorithms.quantize.round_to_nearest import round_to_nearest
-from modelkit.analysis.products import matrix, weight_of
+from modelkit.analysis.chains import two_factors
+from modelkit.analysis.products import matrix
 from modelkit.core.forms import Array, Quantized, WeightForm
 from modelkit.core.graph import Node
 from modelkit.core.lowrank import LowRank
@@ -32,14 +33,11 @@ class QERA(ClipSearch):
     options: QERAOptions
 
     def correct(self, layer: Node, weight: Array, form: WeightForm, moments: Array | None) -> LowRank | None:
-        """What runs beside the layer, whose weight is stored as `form`. moments: (in, in), Σ x xᵀ of its inputs, or None."""
+        """What runs beside the layer, whose weight is stored as `form`. moments: (in, in), the mean of x xᵀ of its inputs."""
         lost = matrix(layer, weight)[0] - matrix(layer, form.decode())[0]
         rank = min(self.options.rank, *lost.shape)
         right, left = (factor.astype(weight.dtype) for factor in correction(lost, rank, moments))
-        if layer.kind == "linear":
-            return LowRank((right, left))
-        kernel = weight.shape[2:]
-        return LowRank((weight_of(layer, right[None], (rank, *weight.shape[1:])), left.reshape(*left.shape, *(1,) * len(kernel))))
+        return two_factors(layer, right, left)
 
     def store(self, factor: Array) -> Quantized | None:
         """A factor of the correction in its bits; None: as it is."""
