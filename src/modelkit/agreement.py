@@ -60,13 +60,18 @@ def compare(
     return outputs, errors, {"relative_error": max(moved, default=0.0)}
 
 
-def warn_if_collapsed(agreement: Mapping[str, float], from_data: bool, advice: str) -> None:
-    """Say so, with what to do, where the outputs moved so far that the result is probably broken."""
+def warn_if_collapsed(agreement: Mapping[str, float], from_data: bool, less: str, *others: str) -> None:
+    """Say so, with what to do (`less`, or one of the others), where the outputs moved so far that the result is probably
+    broken."""
     error = agreement["relative_error"]
     if error > _COLLAPSED:
         on = "the calibration data" if from_data else "made-up inputs"
+        advice = [less, *(() if from_data else ("give calibration data with --calib",)), *others]
         warnings.warn(
-            AccuracyWarning(f"The outputs moved by {error:.0%} of their size on {on}: the result is probably broken. {advice}"),
+            AccuracyWarning(
+                f"The outputs moved by {error:.0%} of their size on {on}: the result is probably broken. "
+                f"{', '.join(advice)}, or leave layers out with --ignore."
+            ),
             stacklevel=3,
         )
 

@@ -210,7 +210,9 @@ def _warn(before: Model, after: Model, plan: Plan, wanted: Quantization, agreeme
     warn_if_collapsed(
         agreement,
         from_data,
-        "Use more --bits, smaller --group-size, --algorithm mse, or leave the worst layers out with --ignore.",
+        "Use more --bits",
+        "smaller --group-size",
+        "--algorithm mse",
     )
     alone = [name for name, reason in plan.skipped.items() if reason == REASON]
     if alone:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from .analysis.behind import behind, can_move
 from .analysis.synthetic import fixed_batch, synthetic_inputs
 from .core.errors import SpeedWarning
-from .core.graph import Graph
+from .core.graph import Graph, Node
 from .core.model import Model
 
 if TYPE_CHECKING:
@@ -21,6 +23,22 @@ def parameters(graph: Graph) -> float:
     """Weights that the nodes own, tied ones once."""
     sizes = {p.stored or (node.name, role): p.size for node in graph.nodes for role, p in node.parameters.items()}
     return float(sum(sizes.values()))
+
+
+def with_new_biases(base: Graph) -> Callable[[Graph], float]:
+    """Like `parameters`, for graphs that `base` is pruned to, with the biases that layers behind a change are given to make up
+    for it."""
+
+    def count(graph: Graph) -> float:
+        behind_change = (graph.by_name.get(node.name) for node in behind(base, graph, can_move))
+        return parameters(graph) + sum(_outputs(node) for node in behind_change if node and "bias" not in node.parameters)
+
+    return count
+
+
+def _outputs(layer: Node) -> int:
+    first, second = layer.parameters["weight"].shape[:2]
+    return second * int(layer.attributes.get("groups", 1)) if layer.attributes.get("transposed") else first
 
 
 def speedup_over(base: Model, threads: int | None, seed: int) -> Speedup:

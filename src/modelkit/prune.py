@@ -23,7 +23,7 @@ from .core.graph import Graph
 from .core.model import Feeds, Model
 from .core.pruning import Budget, ChannelPass, Cost, PruningTask
 from .core.selection import Selection
-from .costs import Latency, parameters, warn_if_slower
+from .costs import Latency, parameters, warn_if_slower, with_new_biases
 from .publish import publish
 from .quantize import LayerRecord, stored_bytes
 
@@ -94,7 +94,7 @@ def plan_pruning(model: Model, wanted: Pruning, calibration: Dataset | None) -> 
         latency = Latency(base, wanted.threads, wanted.seed)
         cost, measure = latency, latency.speedup
     else:
-        cost = cost_of(wanted.budget, channels)
+        cost = cost_of(wanted.budget, channels, calibrated=calibration is not None)
     task = PruningTask(
         base.copy(),
         channels,
@@ -158,15 +158,17 @@ def prune(
     warn_if_collapsed(
         agreement,
         calibration is not None,
-        "Prune less, give calibration data with --calib, recover it with `modelkit recover`, or leave layers out with --ignore.",
+        "Prune less",
+        "recover it with `modelkit recover`",
     )
     return Result(published, records, time.perf_counter() - started, agreement, speedup)
 
 
-def cost_of(budget: Budget, channels: Channels) -> Cost:
-    """What the budget counts, as a function of a graph. Raises ModelkitError where it can't be counted."""
+def cost_of(budget: Budget, channels: Channels, calibrated: bool) -> Cost:
+    """What the budget counts, as a function of a graph. With calibration data layers get new biases. Raises ModelkitError where
+    it can't be counted."""
     if budget.measure == "params":
-        return parameters
+        return with_new_biases(channels.graph) if calibrated else parameters
     if budget.measure == "macs":
         if total_macs(channels.graph) is None:
             raise ModelkitError(

@@ -194,7 +194,8 @@ def _warn(before: Model, after: Model, wanted: Sparsification, agreement: dict[s
     warn_if_collapsed(
         agreement,
         from_data,
-        "Prune less, give --calib DATA, leave layers out with --ignore, or recover it with `modelkit recover`.",
+        "Prune less",
+        "recover it with `modelkit recover`",
     )
     slower = "torch unpacks its weights at every run, which makes it slower" if after.family == "torch" else "not faster"
     warnings.warn(

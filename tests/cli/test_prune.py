@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from torch import nn
 
 from modelkit.report.schema import json_schema
 from tests.cli.conftest import in_new_process
@@ -58,6 +59,19 @@ def test_other_budgets(modelkit, model, flag, share):
     else:
         widths = {layer["name"]: layer["shape"][0] for layer in after["layers"]}
         assert 0.5 * 48 <= widths["c1"] + widths["c2"] <= 0.6 * 48
+
+
+@pytest.mark.parametrize("algorithm", ["obs", "wanda"])
+def test_new_biases_count_as_parameters(modelkit, tmp_path, algorithm):
+    torch.manual_seed(0)
+    layers = [nn.Linear(12, 24, bias=False), nn.ReLU(), nn.Linear(24, 24, bias=False), nn.ReLU(), nn.Linear(24, 6, bias=False)]
+    x, model = torch.randn(64, 12), tmp_path / "unbiased.pt2"
+    torch.export.save(torch.export.export(nn.Sequential(*layers), (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},)), model)
+    np.savez(tmp_path / "calib.npz", x=x.numpy())
+    outcome = modelkit("prune", model, "--params", 0.6, "--algorithm", algorithm, "--calib", tmp_path / "calib.npz", "--json")
+    assert outcome.code == 0, outcome.err
+    before, after = outcome.report["inputs"][0]["parameters"], outcome.report["output"]["parameters"]
+    assert 0.45 * before < after <= 0.6 * before
 
 
 def test_torch_and_across_formats(modelkit, torch_file):

@@ -112,12 +112,16 @@ def command(
 ) -> None:
     """Remove channels, heads and branches, or set weights to zero."""
     from modelkit.core.selection import Selection
+    from modelkit.core.sparsity import Sparsity
     from modelkit.describe import describe, total_bytes
     from modelkit.models.opening import open_model
     from modelkit.publish import FAMILIES, check_output, into_family, output_path
 
     with Session("prune", json=json, quiet=quiet, verbose=verbose, reports=report, device=device) as session:
-        budget = read_budget({"sparsity": sparsity, "macs": macs, "params": params, "speedup": speedup})
+        given = {"sparsity": sparsity, "macs": macs, "params": params, "speedup": speedup}
+        if pattern and not any(given.values()):
+            given["sparsity"] = Sparsity.implied(pattern)
+        budget = read_budget(given)
         pattern = _pattern(pattern, budget)
         gates = parse_drops(max_drop, data)
         selection = Selection(tuple(ignore or ()), tuple(only or ()))

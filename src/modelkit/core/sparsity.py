@@ -39,6 +39,12 @@ class Sparsity:
             )
         return cls(share, kept, of)
 
+    @classmethod
+    def implied(cls, pattern: str) -> float | None:
+        """The share that an N:M pattern leaves out; None for another pattern."""
+        match = re.fullmatch(r"(\d+):(\d+)", pattern)
+        return 1 - int(match[1]) / int(match[2]) if match and int(match[2]) else None
+
     @property
     def pattern(self) -> str:
         return "unstructured" if self.of is None else f"{self.kept}:{self.of}"

@@ -299,7 +299,4 @@ def _warn(
         warnings.warn(SizeWarning(f"The result is not smaller: {new} bytes instead of {old}. Use lower ranks."), stacklevel=2)
     if wanted.budget.measure == "speedup" and speedup is not None:
         warn_if_slower(speedup, wanted.budget.value)
-    warn_if_collapsed(
-        agreement, from_data,
-        "Use higher ranks, give --calib DATA, recover it with `modelkit recover`, or leave layers out with --ignore.",
-    )  # fmt: skip
+    warn_if_collapsed(agreement, from_data, "Use higher ranks", "recover it with `modelkit recover`")

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from modelkit.algorithms.prune.unit_wanda import Reading, unit_wanda
+from modelkit.analysis.behind import can_move
 from modelkit.core.channels import ChannelGroup, Channels, Positions, Slot
 from modelkit.core.forms import Array
 from modelkit.core.model import Model
@@ -16,7 +17,6 @@ from modelkit.core.passes import NoOptions
 from modelkit.core.pruning import PruningTask
 
 from .ranked import prune_by
-from .restore import can_restore
 
 Place = tuple[str, int]  # an edge and its axis
 
@@ -87,7 +87,7 @@ def _scores(task: PruningTask, group: ChannelGroup, energies: Mapping[Place, _En
         weight = task.model.parameter(slot.node, slot.role)
         if weight is not None:
             node = task.channels.graph.by_name[slot.node]
-            makes_up = node.kind in ("linear", "conv") and can_restore(task.channels.graph, node) and node.name not in task.fixed
+            makes_up = node.kind in ("linear", "conv") and can_move(task.channels.graph, node) and node.name not in task.fixed
             energy = energies[place].variance() if makes_up else energies[place].mean_square()
             energy = _spread(energy, group.edges[place], group.readers[slot], group.size)
             readings.append(Reading(weight, slot.axis, group.readers[slot], energy))

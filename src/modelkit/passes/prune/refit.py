@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from modelkit.algorithms.prune.reconstruct import Fit, constant
+from modelkit.analysis.behind import behind
 from modelkit.analysis.fit_points import UNBOUNDED, FitPoint, fit_point
 from modelkit.analysis.held import Held
 from modelkit.analysis.products import matrix
 from modelkit.analysis.rows import input_rows, output_rows, places
 from modelkit.core.channels import Cut, Positions
 from modelkit.core.forms import Array
-from modelkit.core.graph import Graph, Node
+from modelkit.core.graph import Node
 from modelkit.core.model import Feeds, Model
 
 from .ranking import can_refit, set_layer
@@ -40,7 +41,9 @@ def refit(
     fixed: layers to leave as they are. gone: layers of branches that will be removed, which need no fit; `constants`: the last
     layer of each, whose bias alone is fitted."""
     layers = [
-        layer for layer in behind(original.graph, cut, can_refit) if layer.name in constants or not {layer.name} & {*fixed, *gone}
+        layer
+        for layer in behind(original.graph, model.graph, can_refit)
+        if layer.name in constants or not {layer.name} & {*fixed, *gone}
     ]
     points = {layer.name: fit_point(original.graph, layer) for layer in layers}
     random = np.random.default_rng(wanted.seed)
@@ -64,18 +67,6 @@ def refit(
             set_layer(model, now, np.zeros_like(W), constant(Y, S, point.seen, rounds))
         else:
             set_layer(model, now, *Fit(X, wanted.ridge).clipped(Y, W, S, point.seen, rounds))
-
-
-def behind(graph: Graph, cut: Cut, usable: Callable[[Graph, Node], bool]) -> Iterator[Node]:
-    """The usable nodes whose inputs are not as they were."""
-    changed: set[str] = set()
-    touched = {name for name, _ in cut.parameters}
-    for node in graph.nodes:
-        if node.name in touched or not changed.isdisjoint(node.inputs):
-            changed.update(node.outputs)
-        inputs_cut = 1 in cut.parameters.get((node.name, "weight"), {})
-        if usable(graph, node) and (inputs_cut or not changed.isdisjoint(node.inputs[:1])):
-            yield node
 
 
 def _needed(layer: Node, point: FitPoint) -> list[str]:

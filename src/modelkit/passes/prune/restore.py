@@ -12,31 +12,20 @@ from typing import Any
 import numpy as np
 
 from modelkit.algorithms.prune.restore import restoring
+from modelkit.analysis.behind import behind, can_move
 from modelkit.analysis.held import Held
 from modelkit.analysis.rows import output_rows, places
 from modelkit.core.channels import Cut
 from modelkit.core.forms import Array, Dense
-from modelkit.core.graph import Graph, Node
+from modelkit.core.graph import Node
 from modelkit.core.model import Feeds, Model
-
-from .refit import behind
 
 _ROWS = 1 << 15  # output positions that the means are taken over
 
 
-def can_restore(graph: Graph, node: Node) -> bool:
-    """Whether the node's outputs have a scale and a bias of their own that may be changed: a layer's, or a batch norm's."""
-    weight, bias = node.parameters.get("weight"), node.parameters.get("bias")
-    if node.skip or weight is None or weight.form != "dense" or "float" not in weight.dtype:
-        return False
-    if graph.is_shared(weight) or (bias is not None and graph.is_shared(bias)):
-        return False
-    return node.kind in ("linear", "conv") or (node.kind == "norm" and node.function == "batch" and bias is not None)
-
-
 def restore(original: Model, model: Model, cut: Cut, batches: Sequence[Feeds], fixed: Collection[str], seed: int) -> None:
     """Both models are walked side by side; `model` is the original shrunk by `cut`. fixed: layers to leave as they are."""
-    nodes = [node for node in behind(original.graph, cut, can_restore) if node.name not in fixed]
+    nodes = [node for node in behind(original.graph, model.graph, can_move) if node.name not in fixed]
     random = np.random.default_rng(seed)
     expected = Held(original, batches, [[node.outputs[0]] for node in nodes])
     found = Held(model, batches, [[node.inputs[0]] for node in nodes])
