@@ -53,9 +53,9 @@ def check_output(out: Path, inputs: Sequence[Path], needed: int, force: bool) ->
         )
 
 
-def publish(model: Model, out: Path, batch: Feeds, expected: Sequence[Array]) -> Model:
+def publish(model: Model, out: Path, batch: Feeds, expected: Sequence[Array], unchanged: bool = False) -> Model:
     """Write `model`, read the file back, compare its outputs on `batch` with the `expected` ones (of the model in memory), move
-    it to OUT.
+    it to OUT. `unchanged`: it is what its file holds, which is copied byte by byte if it has OUT's format.
 
     What stood at OUT stays unchanged unless all of this succeeds. Returns the model as opened from OUT's file.
     Raises ModelkitError when the file read back computes something else."""
@@ -65,7 +65,10 @@ def publish(model: Model, out: Path, batch: Feeds, expected: Sequence[Array]) ->
     before = _data_files(out)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         written = Path(folder) / _free_name(out)
-        model.save(written)
+        if unchanged and model.files() == [model.path] and model.path.suffix.lower() == out.suffix.lower():
+            shutil.copyfile(model.path, written)
+        else:
+            model.save(written)
         reread = open_model(written, bindings=bindings)
         difference = relative_difference(expected, outputs_of(reread, batch))
         if not difference <= _TOLERANCE:

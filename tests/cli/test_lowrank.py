@@ -1,5 +1,7 @@
 """`modelkit lowrank` end to end."""
 
+from pathlib import Path
+
 import jsonschema
 import numpy as np
 import onnxruntime
@@ -114,6 +116,7 @@ def test_unchanged_where_factors_are_not_faster(modelkit, model, latency, monkey
     outcome = modelkit("lowrank", model, "--rank", 3, "--json")
     assert outcome.code == 0, outcome.err
     assert any("written unchanged" in warning for warning in outcome.report["warnings"])
+    assert Path(outcome.report["output"]["path"]).read_bytes() == Path(model).read_bytes()
     assert outcome.report["output"]["parameters"] == outcome.report["inputs"][0]["parameters"]
     assert all("--always" in layer["skipped"] for layer in outcome.report["passes"][0]["layers"])
 

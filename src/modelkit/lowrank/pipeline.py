@@ -86,7 +86,7 @@ def lowrank(
             result = deliver(result)
         found = outputs_of(result, sample)
     with stage("writing and checking"):
-        published = publish(result, out, sample, found)
+        published = publish(result, out, sample, found, unchanged=not forms)
     _warn(model, published, wanted, agreement, speedup, calibration is not None, bool(forms))
     return Result(published, records, time.perf_counter() - started, agreement, speedup)
 
