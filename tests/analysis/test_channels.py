@@ -8,10 +8,12 @@ import pytest
 from modelkit.analysis.channels import channel_groups
 from modelkit.analysis.macs import total_macs
 from modelkit.analysis.widths import chosen, grain, widths
-from modelkit.core.channels import ChannelGroup, Slot, new_places, padding
+from modelkit.core.channels import ChannelGroup, Cut, Slot, new_places, padding
 from modelkit.core.errors import ModelkitError
 from modelkit.core.forms import Dense
+from modelkit.core.graph import Graph, Node, Parameter
 from modelkit.core.pruning import Budget, PruningTask
+from modelkit.costs import parameters
 from modelkit.models.onnx.model import OnnxModel
 from modelkit.publish import outputs_of, relative_difference
 from tests.random_graphs import OnnxWriter
@@ -138,3 +140,12 @@ def test_operators_that_are_not_known_are_left_alone_with_the_reason():
     channels = channel_groups(OnnxModel.from_proto(w.model(out), Path("odd.onnx"), Path(".")))
     assert not channels.groups
     assert "CumSum" in next(iter(channels.frozen.values())) or "needs whole" in next(iter(channels.frozen.values()))
+
+
+def test_tied_parameters_stay_tied_where_the_same_remains_of_them():
+    ones = Parameter("ones", (4,), "float32", 16, stored=("ones",))
+    nodes = tuple(Node(name, "norm", "N", (), (), {"weight": ones}) for name in "abc")
+    first, last = np.array([0, 1]), np.array([2, 3])
+    cut = Cut({("a", "weight"): {0: first}, ("b", "weight"): {0: first}, ("c", "weight"): {0: last}})
+    graph = Graph(nodes, {}, (), ())
+    assert parameters(graph) == 4 and parameters(cut.resized(graph)) == 2 + 2

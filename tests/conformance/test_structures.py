@@ -6,6 +6,7 @@ import torch
 
 from modelkit.analysis.channels import channel_groups
 from modelkit.analysis.macs import total_macs
+from modelkit.costs import parameters
 from modelkit.models.torch.model import TorchModel
 from modelkit.publish import into_family, outputs_of, relative_difference
 from tests.conformance.test_random_graphs import drawn, without_readers
@@ -35,6 +36,7 @@ def check(model, name):
     smaller = model.copy()
     smaller.shrink(cut)
     assert total_macs(smaller.graph) == total_macs(cut.resized(model.graph)) <= total_macs(model.graph)
+    assert parameters(smaller.graph) == parameters(cut.resized(model.graph)) <= parameters(model.graph)
     assert [output.shape for output in outputs_of(smaller, batch)] == [output.shape for output in expected]
     settable = {n.name for n in model.graph.nodes if n.kind != "recurrent"}
     exact = [g for g in channels if g.exact and g.readers and {slot.node for slot in g.readers} <= settable]

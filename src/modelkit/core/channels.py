@@ -100,7 +100,11 @@ class Cut:
             axes = self.parameters.get((node.name, role))
             if axes:
                 shape = _cut(parameter.shape, axes)
-                new = dataclasses.replace(parameter, shape=shape)
+                # tied ones stay tied where the same remains of them
+                own = parameter.axes or range(len(shape))
+                remains = hash(tuple(sorted((own[axis], kept.tobytes()) for axis, kept in axes.items())))
+                stored = tuple(f"{name}, cut {remains}" for name in parameter.stored)
+                new = dataclasses.replace(parameter, shape=shape, stored=stored)
                 parameters[role] = dataclasses.replace(new, bytes=parameter.bytes * new.size // max(parameter.size, 1))
         attributes: Mapping[str, Any] = {**node.attributes, **self.attributes.get(node.name, {})}
         return dataclasses.replace(node, parameters=parameters, attributes=attributes)
