@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from .agreement import feeds_of
 from .analysis.chains import reason_against
-from .analysis.memory import first_batches
-from .calibrate import calibration_batch, input_moments
+from .analysis.memory import first_batches, walk_batch
+from .calibrate import input_moments
 from .core.forms import Array, WeightForm
 from .core.graph import Node
 from .core.lowrank import LowRank, parts
@@ -38,7 +38,7 @@ def corrections(
         for layer in layers:
             correct(layer, None)
         return found
-    batches = first_batches(feeds_of(model, calibration, calibration_batch(graph)), graph)
+    batches = first_batches(feeds_of(model, calibration, walk_batch(graph)), graph)
     for layer, moments in input_moments(model.copy(), batches, layers, full=True):
         correct(layer, None if moments.gram is None else moments.gram[0])
     return found

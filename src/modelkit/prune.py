@@ -13,9 +13,10 @@ from . import __version__
 from .agreement import compare, comparison_sample, feeds_of, warn_if_collapsed
 from .analysis.channels import channel_groups
 from .analysis.macs import total_macs
+from .analysis.memory import walk_batch
 from .analysis.norms import fold_norms
 from .analysis.widths import check_reachable
-from .calibrate import calibration_batch, loss_gradients
+from .calibrate import loss_gradients
 from .compress import Result, Stage
 from .core.channels import ChannelGroup, Channels
 from .core.errors import ModelkitError
@@ -217,7 +218,7 @@ def _fixed(channels: Channels, selection: Selection, names: Iterable[str]) -> fr
 
 
 def _batches(model: Model, calibration: Dataset) -> Callable[[], Iterable[Feeds]]:
-    return lambda: feeds_of(model, calibration, calibration_batch(model.graph))
+    return lambda: feeds_of(model, calibration, walk_batch(model.graph))
 
 
 def layer_records(before: Model, after: Model, skipped: dict[str, str]) -> list[LayerRecord]:

@@ -12,6 +12,8 @@ from modelkit.core.model import Feeds
 from .synthetic import fixed_batch
 
 _LIVE_BYTES = 1 << 30  # of activations that walks may hold
+_BATCH_BYTES = 32 << 20  # of activations while one batch is run
+_LARGEST_BATCH = 32
 
 
 def live_bytes(graph: Graph) -> int:
@@ -26,6 +28,12 @@ def live_bytes(graph: Graph) -> int:
         peak = max(peak, live)
         live -= sum(sizes.get(edge, 0) for edge in set(node.inputs) if last[edge] == index)
     return peak // (fixed_batch(graph) or 1)
+
+
+def walk_batch(graph: Graph) -> int:
+    """Samples per batch where a model is walked or run for its outputs: the size that the file fixes, or as many as keep what is
+    live at one time small. (Where all activations of a batch are looked at, `calibrate.calibration_batch` counts those.)"""
+    return fixed_batch(graph) or max(1, min(_LARGEST_BATCH, _BATCH_BYTES // max(live_bytes(graph), 1)))
 
 
 def first_batches(batches: Iterable[Feeds], graph: Graph) -> list[Feeds]:

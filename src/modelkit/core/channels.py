@@ -9,18 +9,19 @@ go: the channels between two convolutions, the width of a residual stream, the h
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .graph import Edge, Graph, Node, Shape
+from .graph import Edge, Graph, Node, Parameter, Shape
 
 Positions = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-Key = TypeVar("Key", int, str)
+Key = TypeVar("Key")
+Part = TypeVar("Part", int, str)
 
 
 class Slot(NamedTuple):
@@ -29,6 +30,79 @@ class Slot(NamedTuple):
     node: str
     role: str
     axis: int
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What remains of each axis that gets shorter: positions, rising. Anything not named stays whole.
+
+    parameters: by (node, role) and axis. edges: by edge and axis. counts: by node and name, what remains of the things that a
+    node states the number of ("groups" of convolutions and group norms, "heads" and "kv_heads" of attention).
+    """
+
+    parameters: Mapping[tuple[str, str], Mapping[int, Positions]] = field(default_factory=dict)
+    edges: Mapping[str, Mapping[int, Positions]] = field(default_factory=dict)
+    counts: Mapping[str, Mapping[str, Positions]] = field(default_factory=dict)
+
+    @classmethod
+    def joined(cls, cuts: Iterable[Cut]) -> Cut:
+        """What remains after all of these cuts of one graph."""
+        cuts = tuple(cuts)
+        return cls(
+            _joined(cut.parameters for cut in cuts), _joined(cut.edges for cut in cuts), _joined(cut.counts for cut in cuts)
+        )
+
+    @property
+    def attributes(self) -> Mapping[str, Mapping[str, int]]:
+        """The new values of what nodes state, by node and name."""
+        return {node: {name: len(kept) for name, kept in names.items()} for node, names in self.counts.items()}
+
+    def shape(self, edge: str, old: Shape) -> Shape:
+        return _cut(old, self.edges.get(edge, {}))
+
+    def resized(self, graph: Graph, known: dict[object, Node] | None = None) -> Graph:
+        """The graph as it will be: enough to count MACs and parameters without touching a weight. `known`: nodes that were made
+        for other cuts of the same graph, and may be taken again."""
+        known = {} if known is None else known
+        return dataclasses.replace(
+            graph,
+            nodes=tuple(self._node(node, known) for node in graph.nodes),
+            edges={name: self._edge(edge) for name, edge in graph.edges.items()},
+        )
+
+    def _edge(self, edge: Edge) -> Edge:
+        if edge.name not in self.edges or edge.shape is None:
+            return edge
+        return Edge(edge.name, self.shape(edge.name, edge.shape), edge.dtype)
+
+    def _node(self, node: Node, known: dict[object, Node]) -> Node:
+        cuts = {role: axes for role in node.parameters if (axes := self.parameters.get((node.name, role)))}
+        counts = self.counts.get(node.name, {})
+        if not cuts and not counts:
+            return node
+        remains = {role: tuple((axis, kept.tobytes()) for axis, kept in sorted(axes.items())) for role, axes in cuts.items()}
+        key = (node.name, *remains.items(), *((name, len(kept)) for name, kept in counts.items()))
+        if key not in known:
+            parameters = dict(node.parameters)
+            for role, axes in cuts.items():
+                parameters[role] = _shorter(node.parameters[role], axes)
+            attributes = {**node.attributes, **{name: len(kept) for name, kept in counts.items()}}
+            known[key] = dataclasses.replace(node, parameters=parameters, attributes=attributes)
+        return known[key]
+
+
+def _shorter(parameter: Parameter, axes: Mapping[int, Positions]) -> Parameter:
+    shape = _cut(parameter.shape, axes)
+    own = parameter.axes or range(len(shape))
+    # tied ones stay tied where the same remains of them
+    remains = hash(tuple(sorted((own[axis], kept.tobytes()) for axis, kept in axes.items())))
+    stored = tuple(f"{name}, cut {remains}" for name in parameter.stored)
+    new = dataclasses.replace(parameter, shape=shape, stored=stored)
+    return dataclasses.replace(new, bytes=parameter.bytes * new.size // max(parameter.size, 1))
+
+
+def _cut(shape: Shape, axes: Mapping[int, Positions]) -> Shape:
+    return tuple(len(axes[axis]) if axis in axes else size for axis, size in enumerate(shape))
 
 
 @dataclass(frozen=True)
@@ -65,53 +139,21 @@ class ChannelGroup:
         """The nodes that own a parameter of the group, writers first."""
         return tuple(dict.fromkeys(slot.node for slot in self.slots))
 
-
-@dataclass(frozen=True)
-class Cut:
-    """What remains of each axis that gets shorter: positions, rising. Anything not named stays whole.
-
-    parameters: by (node, role) and axis. edges: by edge and axis. attributes: new values of counts that nodes state
-    ("groups" of convolutions and group norms, "heads" and "kv_heads" of attention).
-    """
-
-    parameters: Mapping[tuple[str, str], Mapping[int, Positions]] = field(default_factory=dict)
-    edges: Mapping[str, Mapping[int, Positions]] = field(default_factory=dict)
-    attributes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-
-    def shape(self, edge: str, old: Shape) -> Shape:
-        return _cut(old, self.edges.get(edge, {}))
-
-    def resized(self, graph: Graph) -> Graph:
-        """The graph as it will be: enough to count MACs and parameters without touching a weight."""
-        return dataclasses.replace(
-            graph,
-            nodes=tuple(self._node(node) for node in graph.nodes),
-            edges={name: self._edge(edge) for name, edge in graph.edges.items()},
-        )
-
-    def _edge(self, edge: Edge) -> Edge:
-        if edge.name not in self.edges or edge.shape is None:
-            return edge
-        return dataclasses.replace(edge, shape=self.shape(edge.name, edge.shape))
-
-    def _node(self, node: Node) -> Node:
-        parameters = dict(node.parameters)
-        for role, parameter in node.parameters.items():
-            axes = self.parameters.get((node.name, role))
-            if axes:
-                shape = _cut(parameter.shape, axes)
-                # tied ones stay tied where the same remains of them
-                own = parameter.axes or range(len(shape))
-                remains = hash(tuple(sorted((own[axis], kept.tobytes()) for axis, kept in axes.items())))
-                stored = tuple(f"{name}, cut {remains}" for name in parameter.stored)
-                new = dataclasses.replace(parameter, shape=shape, stored=stored)
-                parameters[role] = dataclasses.replace(new, bytes=parameter.bytes * new.size // max(parameter.size, 1))
-        attributes: Mapping[str, Any] = {**node.attributes, **self.attributes.get(node.name, {})}
-        return dataclasses.replace(node, parameters=parameters, attributes=attributes)
-
-
-def _cut(shape: Shape, axes: Mapping[int, Positions]) -> Shape:
-    return tuple(len(axes[axis]) if axis in axes else size for axis, size in enumerate(shape))
+    def cut(self, mask: Mask) -> Cut:
+        """What remains when only the units of the mask stay. Raises ValueError for a mask of the wrong length or an empty one."""
+        if len(mask) != self.size or not mask.any():
+            raise ValueError(f"{self.name} has {self.size} units, at least one of which must stay")
+        stays = np.append(mask, True)  # the last one stands for −1: positions of other groups
+        parameters: dict[tuple[str, str], dict[int, Positions]] = {}
+        edges: dict[str, dict[int, Positions]] = {}
+        counts: dict[str, dict[str, Positions]] = {}
+        for slot, units in self.slots.items():
+            _keep(parameters, (slot.node, slot.role), slot.axis, stays[units])
+        for (edge, axis), units in self.edges.items():
+            _keep(edges, edge, axis, stays[units])
+        for (node, name), units in self.counts.items():
+            _keep(counts, node, name, stays[units])
+        return Cut(parameters, edges, counts)
 
 
 @dataclass(frozen=True)
@@ -141,38 +183,23 @@ class Channels:
         return next(group for group in self.groups if group.name == name)
 
     def cut(self, keep: Mapping[str, Mask]) -> Cut:
-        """What `Model.shrink` needs: `keep` has a mask over the units of each group (by name) that loses some. At least one
-        unit must stay. Raises ValueError for a mask of the wrong length or an empty one."""
-        parameters: dict[tuple[str, str], dict[int, Mask]] = {}
-        edges: dict[str, dict[int, Mask]] = {}
-        counts: dict[str, dict[str, Mask]] = {}
-        for group in self.groups:
-            mask = keep.get(group.name)
-            if mask is None:
-                continue
-            if len(mask) != group.size or not mask.any():
-                raise ValueError(f"{group.name} has {group.size} units, at least one of which must stay")
-            stays = np.append(mask, True)  # the last one stands for −1: positions of other groups
-            for slot, units in group.slots.items():
-                _narrow(parameters.setdefault((slot.node, slot.role), {}), slot.axis, stays[units])
-            for (edge, axis), units in group.edges.items():
-                _narrow(edges.setdefault(edge, {}), axis, stays[units])
-            for (node, name), units in group.counts.items():
-                _narrow(counts.setdefault(node, {}), name, stays[units])
-        attributes = {node: {name: int(mask.sum()) for name, mask in names.items()} for node, names in counts.items()}
-        return Cut(_positions(parameters), _positions(edges), attributes)
+        """What `Model.shrink` needs: `keep` has a mask over the units of each group (by name) that loses some. Raises ValueError
+        as `ChannelGroup.cut` does."""
+        return Cut.joined(group.cut(keep[group.name]) for group in self.groups if group.name in keep)
 
 
-def _narrow(masks: dict[Key, Mask], key: Key, mask: Mask) -> None:
-    masks[key] = masks[key] & mask if key in masks else mask
+def _keep(found: dict[Key, dict[Part, Positions]], key: Key, part: Part, mask: Mask) -> None:
+    if not mask.all():
+        found.setdefault(key, {})[part] = np.flatnonzero(mask)
 
 
-def _positions(masks: Mapping[Any, Mapping[int, Mask]]) -> dict[Any, dict[int, Positions]]:
-    found: dict[Any, dict[int, Positions]] = {}
-    for key, axes in masks.items():
-        shorter = {axis: np.flatnonzero(mask) for axis, mask in axes.items() if not mask.all()}
-        if shorter:
-            found[key] = shorter
+def _joined(maps: Iterable[Mapping[Key, Mapping[Part, Positions]]]) -> dict[Key, dict[Part, Positions]]:
+    found: dict[Key, dict[Part, Positions]] = {}
+    for one in maps:
+        for key, parts in one.items():
+            mine = found.setdefault(key, {})
+            for part, kept in parts.items():
+                mine[part] = np.intersect1d(mine[part], kept, assume_unique=True) if part in mine else kept
     return found
 
 

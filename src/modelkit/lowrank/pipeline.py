@@ -14,8 +14,8 @@ from modelkit.algorithms.allocation import allocate, meet
 from modelkit.analysis.chains import alone, chained
 from modelkit.analysis.held import Held
 from modelkit.analysis.macs import node_macs
-from modelkit.analysis.memory import first_batches
-from modelkit.calibrate import calibration_batch, loss_gradients
+from modelkit.analysis.memory import first_batches, walk_batch
+from modelkit.calibrate import loss_gradients
 from modelkit.compress import Result, Stage
 from modelkit.core.errors import ModelkitError, SizeWarning, SkippedWarning
 from modelkit.core.graph import Graph
@@ -272,7 +272,7 @@ def _macs(graph: Graph) -> float:
 
 
 def calibration_batches(model: Model, calibration: Dataset) -> list[Feeds]:
-    return first_batches(feeds_of(model, calibration, calibration_batch(model.graph)), model.graph)
+    return first_batches(feeds_of(model, calibration, walk_batch(model.graph)), model.graph)
 
 
 def _records(before: Model, after: Model, plan: LowRankPlan, chosen: Choices, forms: Mapping[str, LowRank]) -> list[LayerRecord]:

@@ -28,7 +28,6 @@ class Session:
     def __init__(self, program: Program, outputs: Sequence[str], optimise: bool = True) -> None:
         import onnxruntime as ort
 
-        _return_big_blocks_at_once()
         model, given, folder = _message(program, outputs)
         self._held = [np.require(tensor.array(), requirements=("C", "A")) for tensor in given.values()]
         forget(tensor.raw for tensor in program.tensors.values() if tensor.place)  # the runtime has its own copy from here on
@@ -72,6 +71,8 @@ def observe(
     program: Program, batches: Iterable[Feeds], edges: Sequence[str], optimise: bool = True
 ) -> Iterator[dict[str, Array]]:
     """For each batch, the values of `edges` (which may be model inputs)."""
+    if edges:  # without, the runtime frees what it no longer needs, and mapping every block anew would only take time
+        _return_big_blocks_at_once()
     fed = [edge for edge in edges if edge in program.inputs]
     session = Session(program, [edge for edge in edges if edge not in program.inputs], optimise)
     try:

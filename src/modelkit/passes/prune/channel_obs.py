@@ -11,9 +11,9 @@ import numpy as np
 from modelkit.algorithms.allocation import Levels, allocate, meet
 from modelkit.analysis.memory import first_batches
 from modelkit.analysis.widths import unreachable, widths
-from modelkit.core.channels import Branch, Channels, Mask
+from modelkit.core.channels import Branch, ChannelGroup, Channels, Cut, Mask
 from modelkit.core.forms import Array, Dense
-from modelkit.core.graph import Graph
+from modelkit.core.graph import Graph, Node
 from modelkit.core.model import Feeds, Model
 from modelkit.core.pruning import PruningTask
 
@@ -60,9 +60,10 @@ class ChannelOBS:
         """How many units of each group are kept. Where speed is asked for, candidates are measured whole, and the limit of what
         is predicted is moved until the measurement is met."""
         effects = {name: ranking.effects[allowed[name]] for name, ranking in rankings.items()}
+        cost = _Costs(task, rankings, allowed)
 
         def propose(limit: float) -> dict[str, int] | None:
-            levels = allocate(effects, lambda levels: _cost(task, rankings, allowed, levels), limit)
+            levels = allocate(effects, cost, limit)
             return None if levels is None else {name: allowed[name][level] for name, level in levels.items()}
 
         if task.measure is None:
@@ -73,7 +74,7 @@ class ChannelOBS:
             kept = None if met is None else met[1]
         if kept is not None:
             return kept
-        raise unreachable(task, _cost(task, rankings, allowed, dict.fromkeys(effects, 0)))
+        raise unreachable(task, cost(dict.fromkeys(effects, 0)))
 
     def _carry_out(
         self, task: PruningTask, batches: list[Feeds], rankings: Mapping[str, Ranking], kept: Mapping[str, int]
@@ -136,11 +137,30 @@ def _masks(channels: Channels, rankings: Mapping[str, Ranking], kept: Mapping[st
     return {group.name: rankings[group.name].mask(kept[group.name]) for group in channels if kept[group.name] < group.size}
 
 
-def _cost(task: PruningTask, rankings: Mapping[str, Ranking], allowed: Mapping[str, list[int]], levels: Levels) -> float:
-    kept = {name: allowed[name][level] for name, level in levels.items()}
-    graph = task.channels.cut(_masks(task.channels, rankings, kept)).resized(task.channels.graph)
-    gone = {layer for name, count in kept.items() if count == 0 and (branch := rankings[name].branch) for layer in branch.layers}
-    return task.cost(_without(graph, gone))
+class _Costs:
+    """What the model costs with some levels of `allowed`: asked for thousands of times, so pieces are kept."""
+
+    def __init__(self, task: PruningTask, rankings: Mapping[str, Ranking], allowed: Mapping[str, list[int]]) -> None:
+        self._task, self._rankings, self._allowed = task, rankings, allowed
+        self._cuts: dict[tuple[str, int], Cut] = {}
+        self._nodes: dict[object, Node] = {}
+
+    def __call__(self, levels: Levels) -> float:
+        kept = {name: self._allowed[name][level] for name, level in levels.items()}
+        channels = self._task.channels
+        cut = Cut.joined(self._cut(group, kept[group.name]) for group in channels if kept[group.name] < group.size)
+        gone = {
+            layer
+            for name, count in kept.items()
+            if count == 0 and (branch := self._rankings[name].branch)
+            for layer in branch.layers
+        }
+        return self._task.cost(_without(cut.resized(channels.graph, self._nodes), gone))
+
+    def _cut(self, group: ChannelGroup, kept: int) -> Cut:
+        if (group.name, kept) not in self._cuts:
+            self._cuts[group.name, kept] = group.cut(self._rankings[group.name].mask(kept))
+        return self._cuts[group.name, kept]
 
 
 def _without(graph: Graph, gone: set[str]) -> Graph:
