@@ -450,3 +450,21 @@ class Conv1dTransposeLN(nn.Module):
 
     def forward(self, x):
         return self.o(self.n(self.c(x.transpose(1, 2)).transpose(1, 2)))
+
+
+@structure((6, 8), [(2, True)])
+class HeadBias(nn.Module):
+    """A bias for each head, looked up in a table (T5), is cut with the heads; what is gathered by an index stays whole."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.table = nn.Embedding(6, 2)
+        self.w, self.o = nn.Linear(8, 4), nn.Linear(12, 3)
+
+    def forward(self, x):
+        q, k, v = (layer(x).unflatten(-1, (2, 4)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        bias = self.table(torch.arange(6).view(6, 1).expand(6, 6)).permute(2, 0, 1).unsqueeze(0)
+        y = F.scaled_dot_product_attention(q, k, v, bias.contiguous()).transpose(1, 2).flatten(2)
+        index = torch.arange(4).flip(0).expand(x.shape[0], 6, 4)
+        return self.o(torch.cat([y, self.w(x).gather(2, index)], -1))

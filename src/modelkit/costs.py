@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .analysis.behind import behind, can_move
+from .analysis.behind import behind
 from .analysis.synthetic import fixed_batch, synthetic_inputs
 from .core.errors import SpeedWarning
 from .core.graph import Graph, Node
@@ -26,14 +27,24 @@ def parameters(graph: Graph) -> float:
 
 
 def with_new_biases(base: Graph) -> Callable[[Graph], float]:
-    """Like `parameters`, for graphs that `base` is pruned to, with the biases that layers behind a change are given to make up
-    for it."""
+    """Like `parameters`, for graphs that `base` is pruned to: layers behind a change have biases of their own, as they are given
+    some to make up for it, and share none."""
 
     def count(graph: Graph) -> float:
-        behind_change = (graph.by_name.get(node.name) for node in behind(base, graph, can_move))
-        return parameters(graph) + sum(_outputs(node) for node in behind_change if node and "bias" not in node.parameters)
+        names = {node.name for node in behind(base, graph, _takes_bias)} & graph.by_name.keys()
+        nodes = [_without_bias(node) if node.name in names else node for node in graph.nodes]
+        return parameters(replace(graph, nodes=tuple(nodes))) + sum(_outputs(graph.by_name[name]) for name in names)
 
     return count
+
+
+def _takes_bias(graph: Graph, node: Node) -> bool:
+    weight = node.parameters.get("weight")
+    return node.kind in ("linear", "conv") and not node.skip and weight is not None and not graph.is_shared(weight)
+
+
+def _without_bias(node: Node) -> Node:
+    return replace(node, parameters={role: p for role, p in node.parameters.items() if role != "bias"})
 
 
 def _outputs(layer: Node) -> int:

@@ -1,9 +1,13 @@
 """Walking through a model: each stop sees what the weights set at earlier stops make of its input."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from onnx import helper
 
 from modelkit.core.forms import Dense, Sparse
+from modelkit.models.onnx.model import OnnxModel
 from modelkit.models.opening import open_model
 from modelkit.publish import relative_difference
 from tests.every_architecture import in_both_formats
@@ -61,3 +65,19 @@ def test_values_are_let_go_of(zoo, family):
         gc.collect()
         alive.append(sum(ref() is not None for ref in kept))
     assert max(alive) <= 2
+
+
+def test_an_operator_with_several_outputs_is_run_once():
+    """Of the split, one half is used up before the first stop, the other is held for the second."""
+    nodes = [
+        helper.make_node("Split", ["x"], ["a", "b"], axis=1, num_outputs=2),
+        helper.make_node("Relu", ["a"], ["c"]),
+        helper.make_node("Neg", ["b"], ["d"]),
+    ]
+    tensor = helper.make_tensor_value_info
+    graph = helper.make_graph(nodes, "g", [tensor("x", 1, ["n", 4])], [tensor("c", 1, ["n", 2]), tensor("d", 1, ["n", 2])])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    model = OnnxModel.from_proto(proto, Path("split.onnx"), Path("."))
+    x = np.arange(8, dtype=np.float32).reshape(2, 4)
+    seen = {edge: values[0] for edge, values in model.walk([{"x": x}], ["c", "d"])}
+    assert (seen["c"] == x[:, :2]).all() and (seen["d"] == -x[:, 2:]).all()

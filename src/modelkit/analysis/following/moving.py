@@ -14,11 +14,12 @@ from .follower import Follower
 from .labels import Labels, along, compact, varying
 from .pointwise import other
 
+_BY_INDEX = ("aten.gather", "GatherElements")  # the output has the shape of the index, which would have to be cut too
 _MAKERS = ("aten.zeros", "aten.ones", "aten.full", "ConstantOfShape", "Expand")
 
 
 def reshape(f: Follower, node: Node) -> None:
-    if node.function == "quantize":
+    if node.function == "quantize" or node.op in _BY_INDEX:
         return other(f, node)
     if node.function == "pad" and node.inputs:
         return _pad(f, node)
@@ -143,4 +144,4 @@ def _pad(f: Follower, node: Node) -> None:
 
 def _keeps_places(node: Node) -> bool:
     """Whether the node still does the same when positions are missing; the others must not touch the channels' axis."""
-    return not any(word in node.op.lower() for word in ("roll", "unfold", "as_strided", "diagonal", "gathernd", "gatherelements"))
+    return not any(word in node.op.lower() for word in ("roll", "unfold", "as_strided", "diagonal", "gathernd"))

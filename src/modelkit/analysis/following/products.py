@@ -100,7 +100,9 @@ def _attend(f: Follower, node: Node, heads: Heads) -> None:
     for mask in node.inputs[3:]:
         shape = f.shape(mask)
         if len(shape) >= 3 and shape[-3] == heads.query and heads.query > 1:
-            units.freeze(ids, f"the mask of {node.name} has a part for each head")
+            labels = f.same_along(f.at(mask), node, (len(shape) - 3,)).reshape(-1)
+            units.join(np.broadcast_to(labels, (heads.query,)), np.repeat(ids, heads.query // heads.shared),
+                       f"the mask of {node.name} has a part for each head")  # fmt: skip
     out = node.outputs[0]
     axis = heads.axis(f.shape(out))
     f.set(out, along(np.repeat(ids, f.shape(out)[axis] // heads.shared), axis, len(f.shape(out))))

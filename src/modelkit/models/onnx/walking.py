@@ -5,7 +5,7 @@ A segment is what must be computed for the next value that is asked for; ONNX Ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import onnx
 
@@ -40,11 +40,9 @@ def walk(
         del found
 
 
-def _segment(program: Program, outputs: Sequence[str], known: set[str]) -> list[onnx.NodeProto]:
+def _segment(program: Program, outputs: Sequence[str], known: Collection[str]) -> list[onnx.NodeProto]:
     """The nodes that compute `outputs` from the values `known`."""
-    return leading_to(
-        [name for name in outputs if name not in known], [n for n in program.nodes if not known.issuperset(n.output)]
-    )[0]
+    return leading_to(outputs, program.nodes, known)[0]
 
 
 def _part(program: Program, nodes: Sequence[onnx.NodeProto], outputs: Sequence[str], held: Mapping[str, Array]) -> Program:
