@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from modelkit.bench.compare import StoppingRule, by_round, by_turn
+from modelkit.bench.compare import ALPHA, StoppingRule, _one_look, by_round, by_turn
 from modelkit.bench.launch import Started
 from modelkit.bench.rounds import FEWEST, GRACE, plan_round, play
 from tests.bench.test_sampling import FakeClock
@@ -89,6 +89,22 @@ def test_plans_fill_the_time(start, run, max_time):
     assert plan.turns >= 2 and plan.seconds >= 0.9 * min(run, 0.02)
     rounds = int(max_time / (start + measuring) + 1e-9)
     assert rounds > FEWEST or max(rounds, 1) * (start + measuring) >= 0.99 * max_time
+
+
+@pytest.mark.parametrize(("start", "rounds"), [(0.5, 30), (3.4, 7), (4.1, 7), (8.0, 2)])
+def test_slow_starts_leave_enough_rounds(start, rounds):
+    assert len(Machine(0.001, 0.001, start_seconds=start).play(never)) == pytest.approx(rounds, abs=1)
+
+
+@pytest.mark.parametrize("start", [8.0, 20.0, 40.0])
+def test_luck_of_a_few_starts_is_allowed_for(start):
+    wrong = 0
+    for seed in range(40):
+        rounds = Machine(0.001, 0.001, start_seconds=start, luck=0.03, seed=seed).play(never)
+        assert len(rounds) < FEWEST
+        found = _one_look(rounds, 1, "latency_ms.p50", ALPHA["latency_ms.p50"], seed)
+        wrong += found.low > 0 or found.high < 0
+    assert wrong <= 5
 
 
 def verdicts(machine, max_time=30.0, tolerance=0.01):

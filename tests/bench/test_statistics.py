@@ -91,11 +91,12 @@ def test_extreme_series(interval):
     assert interval([np.full(10, 2.0)] * 4, rng) == (2.0, 2.0)
 
 
-@pytest.mark.parametrize("freedom", [4, 9, 19, 1000])
-def test_student_quantile(freedom):
+@pytest.mark.parametrize("tail", [0.025, 0.0015])
+@pytest.mark.parametrize("freedom", [1, 2, 4, 9, 19, 1000])
+def test_student_quantile(freedom, tail):
     from scipy.stats import t
 
-    assert student_quantile(freedom) == pytest.approx(t.ppf(0.975, freedom), rel=0.01)
+    assert student_quantile(freedom, tail) == pytest.approx(t.ppf(1 - tail, freedom), rel=0.01)
 
 
 def naive_wilson(successes, n):

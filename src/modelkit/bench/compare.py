@@ -38,7 +38,8 @@ from .verdict import decided
 ALPHA = {"latency_ms.p50": 0.04, "latency_ms.p90": 0.003, "latency_ms.p99": 0.003, "throughput_per_s": 0.004}
 ENOUGH = 10  # rounds that the smallest of these needs to say anything
 RESOURCE_ALPHA = 0.05
-FEW_STARTS = 0.03  # what luck in starting a process may be worth where there are too few starts to see it
+ONE_START = 0.1  # what the luck of a single start may be worth, as it can't be seen then
+OF_MEMORY = 0.03
 WARM_UP_SECONDS = 0.2
 
 SUMMARY: dict[str, Callable[[Array], float]] = {
@@ -180,26 +181,28 @@ def _resources(
 
 
 def _one_look(rounds: Sequence[Round], candidate: int, name: str, alpha: float, seed: int) -> Estimate:
-    """A single look at the end. With too few starts, turns are looked at, and the luck of starting is allowed for."""
+    """A single look at the end. A few starts are trusted as Student's t does; of one alone the turns are looked at, and the luck
+    of starting is allowed for."""
     test = SequentialTest(alpha, np.random.default_rng((seed, candidate)))
     if len(rounds) >= (FEWEST if alpha == ALPHA["latency_ms.p50"] else ENOUGH):
         return test.look(by_round(rounds, candidate, name), 1.0)
+    if len(rounds) > 1:
+        return _student(by_round(rounds, candidate, name), alpha)
     turns = by_turn(rounds, candidate, name)
-    estimate = test.look(turns, 1.0) if len(turns) >= FEWEST else _student(turns)
-    return estimate.widened(FEW_STARTS / len(rounds) ** 0.5)
+    return (test.look(turns, 1.0) if len(turns) >= FEWEST else _student(turns, alpha)).widened(ONE_START)
 
 
-def _student(turns: Array) -> Estimate:
-    """Of a few turns, as a model is slow that allows for no more. Student's t is safe for any symmetric noise (Efron 1969)."""
-    at = float(turns.mean())
-    half = student_quantile(len(turns) - 1) * float(turns.std(ddof=1)) / len(turns) ** 0.5 if len(turns) > 2 else inf
+def _student(values: Array, alpha: float) -> Estimate:
+    """Student's t is safe for any symmetric noise (Efron 1969)."""
+    at, n = float(values.mean()), len(values)
+    half = student_quantile(n - 1, alpha / 2) * float(values.std(ddof=1)) / n**0.5 if n > 1 else inf
     return Estimate(at, at - half, at + half)
 
 
 def _few_or_many(values: Array, seed: int) -> Estimate:
     if len(values) >= FEWEST:
         return SequentialTest(RESOURCE_ALPHA, np.random.default_rng(seed)).look(values, 1.0)
-    return Estimate(float(np.median(values)), float(values.min()), float(values.max())).widened(FEW_STARTS)
+    return Estimate(float(np.median(values)), float(values.min()), float(values.max())).widened(OF_MEMORY)
 
 
 def _timing(measured: Measurement, name: str) -> float:

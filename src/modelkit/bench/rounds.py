@@ -37,10 +37,14 @@ class Plan:
 def plan_round(max_time: float, start_seconds: float, run_seconds: float, contenders: int) -> Plan:
     """Half of a round is measuring: whether the luck of starting or the noise of turns is worse is not known beforehand, and so
     neither costs more than twice the best. `start_seconds` is what starting and warming up all contenders takes, `run_seconds`
-    a run of the slowest. Where not even FEWEST rounds fit into `max_time` seconds, they are made to fill it."""
+    a run of the slowest. Where starts are slow, less is measured, so that FEWEST rounds fit into `max_time` seconds; where not
+    even that is enough, rounds are made to fill it."""
     least = LEAST_TURNS * max(run_seconds, LEAST_TURN_SECONDS) * contenders
     measuring = max(start_seconds, max_time / MOST - start_seconds, least)
-    if (start_seconds + measuring) * (FEWEST + 1) > max_time:
+    fitting = max_time / (FEWEST + 1) - start_seconds
+    if fitting >= least:
+        measuring = min(measuring, fitting)
+    else:
         rounds = max(1, int(max_time / (start_seconds + measuring)))
         measuring = max(least, max_time / rounds - start_seconds)
     each = measuring / contenders

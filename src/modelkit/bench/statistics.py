@@ -67,14 +67,13 @@ def wilson_interval(successes: int, n: int) -> Interval:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def student_quantile(freedom: int) -> float:
-    """The 97.5% point of Student's t with `freedom` ≥ 1 degrees of freedom, within 1% from 4 on (Cornish-Fisher)."""
-    terms = (
-        (Z**3 + Z) / 4,
-        (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96,
-        (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384,
-    )
-    return Z + sum(term / freedom ** (power + 1) for power, term in enumerate(terms))
+def student_quantile(freedom: int, tail: float = 0.025) -> float:
+    """The point of Student's t with `freedom` ≥ 1 degrees of freedom that is exceeded with probability `tail`. With t = √ν tan θ
+    the density is that of cosᵛ⁻¹ θ."""
+    angles = np.linspace(-np.pi / 2, np.pi / 2, 40_001)
+    below = np.cumsum(np.cos(angles) ** (freedom - 1))
+    below = (below - below[0] / 2 - np.cos(angles) ** (freedom - 1) / 2) / (below[-1] - below[0])
+    return float(np.sqrt(freedom) * np.tan(np.interp(1 - tail, below, angles)))
 
 
 def _draws(blocks: int, width: int, rng: np.random.Generator) -> list[Array]:
