@@ -468,3 +468,15 @@ class HeadBias(nn.Module):
         y = F.scaled_dot_product_attention(q, k, v, bias.contiguous()).transpose(1, 2).flatten(2)
         index = torch.arange(4).flip(0).expand(x.shape[0], 6, 4)
         return self.o(torch.cat([y, self.w(x).gather(2, index)], -1))
+
+
+@structure((8, 8, 8), [(16, True)])
+class OneSlope(nn.Module):
+    """A PReLU with one slope for all channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.p, self.b = nn.Conv2d(8, 16, 3), nn.PReLU(), nn.Conv2d(16, 4, 1)
+
+    def forward(self, x):
+        return self.b(self.p(self.a(x))).mean((2, 3))

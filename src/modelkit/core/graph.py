@@ -84,7 +84,7 @@ class Node:
     can't be changed (its weight is computed at run time, say).
     Attributes by kind: conv: "groups", "stride", "dilation", "padding" (before and after each axis), "transposed"; norm:
     "epsilon", "axis", and "groups" of a group norm; an activation of the function "clip": "low" and "high", where it has
-    them as constants; softmax and concat: "axis"; reduce: "axes"; a reshape of the function
+    them as constants; softmax, concat and ONNX's Gather: "axis"; reduce: "axes"; a reshape of the function
     "pad": "pads", (before, after) for each axis; attention whose inputs hold all heads side by side: "heads", "kv_heads"; an
     einsum: "equation".
     """

@@ -21,6 +21,10 @@ _MAKERS = ("aten.zeros", "aten.ones", "aten.full", "ConstantOfShape", "Expand")
 def reshape(f: Follower, node: Node) -> None:
     if node.function == "quantize" or node.op in _BY_INDEX:
         return other(f, node)
+    if node.op == "Gather" and len(node.inputs) == 2:
+        labels, why = f.at(node.inputs[0]), f"{node.name} looks it up by an index that is computed"
+        if node.attributes["axis"] % max(labels.ndim, 1) in varying(labels):
+            return f.units.freeze(labels, why)
     if node.function == "pad" and node.inputs:
         return _pad(f, node)
     owned = (

@@ -36,8 +36,9 @@ def activation(f: Follower, node: Node) -> None:
         return elementwise(f, node)
     f.give(node, labels)
     for role, parameter in node.parameters.items():
-        if node.function == "prelu" and role == "weight":  # of torch: one number per channel
-            f.follow(node, role, 0, node.outputs[0], 1)
+        if node.function == "prelu" and role == "weight":  # of torch: one number per channel, or for all
+            if parameter.size > 1:
+                f.follow(node, role, 0, node.outputs[0], 1)
         else:
             f.constant(node, role, parameter, node.outputs[0])
 

@@ -151,6 +151,8 @@ def _attributes(program: Program, shapes: Shapes, node: onnx.NodeProto, site: Si
             found |= {"groups": given.get("num_groups") or given.get("groups"), "axis": -1 if given.get("channels_last") else 1}
     elif kind in ("softmax", "concat"):
         found["axis"] = given.get("axis", -1)
+    elif node.op_type == "Gather":
+        found["axis"] = given.get("axis", 0)
     elif kind == "reduce":
         found["axes"] = _axes(program, shapes, node, given)
     elif function == "pad":
