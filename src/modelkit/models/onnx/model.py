@@ -258,8 +258,10 @@ class OnnxModel:
         self._changes.grids.update(grids)
 
     def observe(self, batches: Iterable[Feeds], edges: Iterable[str]) -> Iterator[Mapping[str, Array]]:
-        program = self._written()
-        wanted = list(dict.fromkeys((*edges, *program.outputs)))
+        program, watched = self._written(), tuple(edges)
+        if watched:
+            session.return_big_blocks_at_once()
+        wanted = list(dict.fromkeys((*watched, *program.outputs)))
         return session.observe(program, batches, wanted)
 
     def segment(self, given: Iterable[str], wanted: Iterable[str]) -> Callable[[Feeds], Mapping[str, Array]]:

@@ -71,8 +71,6 @@ def observe(
     program: Program, batches: Iterable[Feeds], edges: Sequence[str], optimise: bool = True
 ) -> Iterator[dict[str, Array]]:
     """For each batch, the values of `edges` (which may be model inputs)."""
-    if edges:  # without, the runtime frees what it no longer needs, and mapping every block anew would only take time
-        _return_big_blocks_at_once()
     fed = [edge for edge in edges if edge in program.inputs]
     session = Session(program, [edge for edge in edges if edge not in program.inputs], optimise)
     try:
@@ -121,9 +119,9 @@ def return_memory() -> None:
         trim(0)
 
 
-def _return_big_blocks_at_once() -> None:
+def return_big_blocks_at_once() -> None:
     """Let glibc map every activation by itself: it learns to keep blocks of the sizes that it sees freed, and the peak of a run
-    is then twice that of the values alive."""
+    is then twice that of the values alive. (Mapping each anew takes time: only for where all values of a run are kept.)"""
     tune = getattr(ctypes.CDLL(None), "mallopt", None)
     if tune is not None:
         tune(_M_MMAP_THRESHOLD, _BIG_BLOCK)
