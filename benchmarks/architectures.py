@@ -77,8 +77,7 @@ def commands_on(name: str) -> Any:
                 continue
             places = {"MODEL": model, "DATA": folder / f"{kind}.npz", "OUT": folder / f"out.{kind}"}
             places["OTHER"] = folder / f"out.{FORMATS[kind == 'pt2']}"
-            if not places["DATA"].exists():
-                calibration(model, folder / "samples.npz", places["DATA"])
+            calibration(model, folder / "samples.npz", places["DATA"])
             for what, words in COMMANDS.items():
                 done = modelkit(*(places.get(word, word) for word in words), *(() if what == "inspect" else ("--force",)), "-q")
                 errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

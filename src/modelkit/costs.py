@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .analysis.behind import behind
+from .analysis.behind import behind, has_own_weight
 from .analysis.synthetic import fixed_batch, synthetic_inputs
 from .core.errors import SpeedWarning
 from .core.graph import Graph, Node
@@ -39,8 +39,7 @@ def with_new_biases(base: Graph) -> Callable[[Graph], float]:
 
 
 def _takes_bias(graph: Graph, node: Node) -> bool:
-    weight = node.parameters.get("weight")
-    return node.kind in ("linear", "conv") and not node.skip and weight is not None and not graph.is_shared(weight)
+    return node.kind in ("linear", "conv") and has_own_weight(graph, node)
 
 
 def _without_bias(node: Node) -> Node:

@@ -18,22 +18,32 @@ def behind(before: Graph, after: Graph, usable: Callable[[Graph, Node], bool]) -
         )
         if not same or not changed.isdisjoint(node.inputs):
             changed.update(node.outputs)
-        if usable(before, node) and (fewer_inputs(node, now) or not changed.isdisjoint(node.inputs[:1])):
+        if (_fewer_inputs(node, now) or not changed.isdisjoint(node.inputs[:1])) and usable(before, node):
             yield node
 
 
-def fewer_inputs(node: Node, now: Node | None) -> bool:
+def _fewer_inputs(node: Node, now: Node | None) -> bool:
     if now is None or "weight" not in node.parameters or "weight" not in now.parameters:
         return False
     old, new = node.parameters["weight"].shape, now.parameters["weight"].shape
     return len(old) > 1 and old[1:2] != new[1:2]
 
 
+def has_own_weight(graph: Graph, node: Node) -> bool:
+    """Whether the node's weight can be set to anything, and is no other's."""
+    weight = node.parameters.get("weight")
+    return (
+        not node.skip
+        and weight is not None
+        and weight.form == "dense"
+        and "float" in weight.dtype
+        and not graph.is_shared(weight)
+    )
+
+
 def can_move(graph: Graph, node: Node) -> bool:
     """Whether the node's outputs can be scaled and shifted by numbers of its own: a layer's, or a batch norm's."""
-    weight, bias = node.parameters.get("weight"), node.parameters.get("bias")
-    if node.skip or weight is None or weight.form != "dense" or "float" not in weight.dtype:
-        return False
-    if graph.is_shared(weight) or (bias is not None and graph.is_shared(bias)):
+    bias = node.parameters.get("bias")
+    if not has_own_weight(graph, node) or (bias is not None and graph.is_shared(bias)):
         return False
     return node.kind in ("linear", "conv") or (node.kind == "norm" and node.function == "batch" and bias is not None)

@@ -39,7 +39,7 @@ ALPHA = {"latency_ms.p50": 0.04, "latency_ms.p90": 0.003, "latency_ms.p99": 0.00
 ENOUGH = 10  # rounds that the smallest of these needs to say anything
 RESOURCE_ALPHA = 0.05
 ONE_START = 0.1  # what the luck of a single start may be worth, as it can't be seen then
-OF_MEMORY = 0.03
+FEW_RESOURCES = 0.03  # the same for memory and energy, of a few starts
 WARM_UP_SECONDS = 0.2
 
 SUMMARY: dict[str, Callable[[Array], float]] = {
@@ -202,7 +202,7 @@ def _student(values: Array, alpha: float) -> Estimate:
 def _few_or_many(values: Array, seed: int) -> Estimate:
     if len(values) >= FEWEST:
         return SequentialTest(RESOURCE_ALPHA, np.random.default_rng(seed)).look(values, 1.0)
-    return Estimate(float(np.median(values)), float(values.min()), float(values.max())).widened(OF_MEMORY)
+    return Estimate(float(np.median(values)), float(values.min()), float(values.max())).widened(FEW_RESOURCES)
 
 
 def _timing(measured: Measurement, name: str) -> float:

@@ -71,9 +71,9 @@ def student_quantile(freedom: int, tail: float = 0.025) -> float:
     """The point of Student's t with `freedom` ≥ 1 degrees of freedom that is exceeded with probability `tail`. With t = √ν tan θ
     the density is that of cosᵛ⁻¹ θ."""
     angles = np.linspace(-np.pi / 2, np.pi / 2, 40_001)
-    below = np.cumsum(np.cos(angles) ** (freedom - 1))
-    below = (below - below[0] / 2 - np.cos(angles) ** (freedom - 1) / 2) / (below[-1] - below[0])
-    return float(np.sqrt(freedom) * np.tan(np.interp(1 - tail, below, angles)))
+    density = np.cos(angles) ** (freedom - 1)
+    below = np.cumsum(density) - (density + density[0]) / 2  # the trapezoids up to each angle
+    return float(np.sqrt(freedom) * np.tan(np.interp((1 - tail) * below[-1], below, angles)))
 
 
 def _draws(blocks: int, width: int, rng: np.random.Generator) -> list[Array]:

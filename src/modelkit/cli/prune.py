@@ -119,7 +119,7 @@ def command(
 
     with Session("prune", json=json, quiet=quiet, verbose=verbose, reports=report, device=device) as session:
         given = {"sparsity": sparsity, "macs": macs, "params": params, "speedup": speedup}
-        if pattern and not any(given.values()):
+        if pattern and all(value is None for value in given.values()):
             given["sparsity"] = Sparsity.implied(pattern)
         budget = read_budget(given)
         pattern = _pattern(pattern, budget)

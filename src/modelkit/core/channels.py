@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -52,7 +53,7 @@ class Cut:
             _joined(cut.parameters for cut in cuts), _joined(cut.edges for cut in cuts), _joined(cut.counts for cut in cuts)
         )
 
-    @property
+    @cached_property
     def attributes(self) -> Mapping[str, Mapping[str, int]]:
         """The new values of what nodes state, by node and name."""
         return {node: {name: len(kept) for name, kept in names.items()} for node, names in self.counts.items()}
@@ -77,17 +78,16 @@ class Cut:
 
     def _node(self, node: Node, known: dict[object, Node]) -> Node:
         cuts = {role: axes for role in node.parameters if (axes := self.parameters.get((node.name, role)))}
-        counts = self.counts.get(node.name, {})
+        counts = self.attributes.get(node.name, {})
         if not cuts and not counts:
             return node
         remains = {role: tuple((axis, kept.tobytes()) for axis, kept in sorted(axes.items())) for role, axes in cuts.items()}
-        key = (node.name, *remains.items(), *((name, len(kept)) for name, kept in counts.items()))
+        key = (node.name, *remains.items(), *counts.items())
         if key not in known:
             parameters = dict(node.parameters)
             for role, axes in cuts.items():
                 parameters[role] = _shorter(node.parameters[role], axes)
-            attributes = {**node.attributes, **{name: len(kept) for name, kept in counts.items()}}
-            known[key] = dataclasses.replace(node, parameters=parameters, attributes=attributes)
+            known[key] = dataclasses.replace(node, parameters=parameters, attributes={**node.attributes, **counts})
         return known[key]
 
 

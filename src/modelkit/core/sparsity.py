@@ -26,10 +26,10 @@ class Sparsity:
             )
         if pattern == "unstructured":
             return cls(share)
-        match = re.fullmatch(r"(\d+):(\d+)", pattern)
-        if match is None:
+        numbers = _numbers(pattern)
+        if numbers is None:
             raise ModelkitError(f"The pattern {pattern!r} is unknown.", "Choose unstructured, 2:4 or another N:M.")
-        kept, of = int(match[1]), int(match[2])
+        kept, of = numbers
         if not 0 < kept < of:
             raise ModelkitError(f"The pattern {pattern} keeps all or nothing.", "N:M keeps N of every M weights, say 2:4.")
         if abs(share - (1 - kept / of)) > 1e-6:
@@ -39,12 +39,18 @@ class Sparsity:
             )
         return cls(share, kept, of)
 
-    @classmethod
-    def implied(cls, pattern: str) -> float | None:
+    @staticmethod
+    def implied(pattern: str) -> float | None:
         """The share that an N:M pattern leaves out; None for another pattern."""
-        match = re.fullmatch(r"(\d+):(\d+)", pattern)
-        return 1 - int(match[1]) / int(match[2]) if match and int(match[2]) else None
+        kept, of = _numbers(pattern) or (0, 0)
+        return 1 - kept / of if of else None
 
     @property
     def pattern(self) -> str:
         return "unstructured" if self.of is None else f"{self.kept}:{self.of}"
+
+
+def _numbers(pattern: str) -> tuple[int, int] | None:
+    """N and M of "N:M"; None for another pattern."""
+    match = re.fullmatch(r"(\d+):(\d+)", pattern)
+    return (int(match[1]), int(match[2])) if match else None

@@ -81,7 +81,7 @@ class ChannelOBS:
     ) -> Model:
         o, model = self.options, task.model
         original = model.copy()
-        gone = [branch for name, count in kept.items() if count == 0 and (branch := rankings[name].branch) is not None]
+        gone = _gone(rankings, kept)
         cut = task.channels.cut(_masks(task.channels, rankings, kept))
         model.shrink(cut)
         last = {branch.edge: producer.name for branch in gone if (producer := original.graph.producer(branch.edge)) is not None}
@@ -99,12 +99,16 @@ class ChannelOBS:
 def _candidate(task: PruningTask, rankings: Mapping[str, Ranking], kept: Mapping[str, int]) -> Model:
     """A model of these widths, whatever it computes: enough to be timed."""
     model = task.model.copy()
-    gone = [branch for name, count in kept.items() if count == 0 and (branch := rankings[name].branch) is not None]
     model.shrink(task.channels.cut(_masks(task.channels, rankings, kept)))
-    for branch in gone:
+    for branch in _gone(rankings, kept):
         shape = model.graph.shape(branch.edge) or ()
         _take_out(model, branch, np.zeros(shape[branch.axis], np.float32))
     return model
+
+
+def _gone(rankings: Mapping[str, Ranking], kept: Mapping[str, int]) -> list[Branch]:
+    """The branches of which nothing is kept."""
+    return [branch for name, count in kept.items() if count == 0 and (branch := rankings[name].branch) is not None]
 
 
 def _take_out(model: Model, branch: Branch, constant: Array) -> None:
@@ -149,12 +153,7 @@ class _Costs:
         kept = {name: self._allowed[name][level] for name, level in levels.items()}
         channels = self._task.channels
         cut = Cut.joined(self._cut(group, kept[group.name]) for group in channels if kept[group.name] < group.size)
-        gone = {
-            layer
-            for name, count in kept.items()
-            if count == 0 and (branch := self._rankings[name].branch)
-            for layer in branch.layers
-        }
+        gone = {layer for branch in _gone(self._rankings, kept) for layer in branch.layers}
         return self._task.cost(_without(cut.resized(channels.graph, self._nodes), gone))
 
     def _cut(self, group: ChannelGroup, kept: int) -> Cut:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from modelkit.algorithms.allocation import interpolated
 from modelkit.algorithms.prune.obs import Reader, removal_order
 from modelkit.algorithms.prune.reconstruct import moments, without_inputs
+from modelkit.analysis.behind import has_own_weight
 from modelkit.analysis.effects import effect
 from modelkit.analysis.fit_points import live_edges
 from modelkit.analysis.products import matrix, weight_of
@@ -68,16 +69,8 @@ class _Pending:
 
 def can_refit(graph: Graph, node: Node) -> bool:
     """Whether least squares can fit the layer: one dense, own, constant matrix."""
-    weight = node.parameters.get("weight")
-    if (
-        node.kind not in ("linear", "conv")
-        or node.skip
-        or weight is None
-        or weight.form != "dense"
-        or "float" not in weight.dtype
-    ):
-        return False
-    return not node.attributes.get("transposed") and int(node.attributes.get("groups", 1)) == 1 and not graph.is_shared(weight)
+    one = not node.attributes.get("transposed") and int(node.attributes.get("groups", 1)) == 1
+    return node.kind in ("linear", "conv") and one and has_own_weight(graph, node)
 
 
 def removable_branches(channels: Channels) -> dict[str, Branch]:
