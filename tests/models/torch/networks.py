@@ -13,6 +13,8 @@ from modelkit.core.forms import Quantized
 
 torch.set_num_threads(1)
 RNG = np.random.default_rng(0)
+ARCH = "tests.models.torch.networks:conv_module"
+IMAGE = {"image": ("float32", (1, 3, 8, 8))}
 
 
 class Conv(nn.Module):
