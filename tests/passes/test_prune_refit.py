@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from modelkit.analysis.channels import channel_groups
+from modelkit.core.forms import Dense
 from modelkit.passes.prune.refit import Refit, refit
 from tests.passes.both_formats import FAMILIES, opened
 
@@ -28,6 +29,17 @@ class Residual(nn.Module):
     def forward(self, x):
         x = self.first(x)
         return self.out(F.relu(x + self.last(F.relu(self.inner(x)))))
+
+
+class Mixing(nn.Module):
+    """The second layer mixes positions: the channels that go lie across its rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.positions, self.out = nn.Linear(3, 10), nn.Linear(4, 6), nn.Linear(10, 4)
+
+    def forward(self, x):
+        return self.out(self.positions(self.first(x.reshape(-1, 4, 3)).transpose(1, 2)).transpose(1, 2))
 
 
 def case(module, family):
@@ -107,6 +119,25 @@ def test_the_last_side_of_a_sum_is_fitted_to_the_sum(family):
     W, b = plain(seen, np.maximum(stream @ Wi.T + bi, 0) @ Wl.T + bl, Wl[:, keep], 0.0)
     for found, expected in zip(layer(model, "last"), (W, b), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_layer_across_whose_rows_channels_went_is_fitted_on_those_that_are_left(family):
+    model, batches, x, cut, keep = case(Mixing, family)
+    original = model.copy()
+    assert 0 < keep.sum() < len(keep) == 10
+    model.shrink(cut)
+    model.set_parameter("positions", "weight", Dense(2 * model.parameter("positions", "weight")))
+    refit(original, model, cut, batches, Refit(0.0, 1 << 20, 0), ())
+    for found, expected in zip(layer(model, "positions"), layer(original, "positions"), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    first, positions, out = (tuple(layer(original, name)) for name in ("first", "positions", "out"))
+    seen = (x.reshape(-1, 4, 3) @ first[0].T + first[1]).transpose(0, 2, 1) @ positions[0].T + positions[1]
+    rows = seen.transpose(0, 2, 1).reshape(-1, 10)
+    W, b = plain(rows[:, keep], rows @ out[0].T + out[1], out[0][:, keep], 0.0)
+    # ten channels of three numbers: the kept ones hold all of them
+    found = tuple(layer(model, "out"))
+    np.testing.assert_allclose(rows[:, keep] @ found[0].T + found[1], rows[:, keep] @ W.T + b, rtol=1e-3, atol=1e-2)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -91,6 +91,28 @@ def test_the_moments_are_those_of_the_original(family, module, restored):
     assert max(off.values()) > 0.1, "nothing was to be restored"
 
 
+class Mixing(nn.Module):
+    """The second layer mixes positions: the channels that go lie across its rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.positions, self.out = nn.Linear(3, 16), nn.Linear(64, 6), nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.out(self.positions(self.stem(x.flatten(2).transpose(1, 2)).transpose(1, 2)).transpose(1, 2))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_layers_across_whose_rows_channels_went_keep_the_moments_of_what_is_left(family):
+    original, model, batches, cut = pruned(Mixing, family)
+    restore(original, model, cut, batches, (), seed=0)
+    edge = original.graph.by_name["positions"].outputs[0]
+    before = np.concatenate([cut.remains(edge, values[edge]) for values in original.observe(batches, [edge])])
+    after = np.concatenate([values[edge] for values in model.observe(batches, [edge])])
+    assert before.shape == after.shape
+    np.testing.assert_allclose(after.mean((0, 1)), before.mean((0, 1)), atol=1e-3)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_fixed_layers_stay(family):
     original, model, batches, cut = pruned(PreActivation, family)

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,12 @@ class Cut:
 
     def shape(self, edge: str, old: Shape) -> Shape:
         return _cut(old, self.edges.get(edge, {}))
+
+    def remains(self, edge: str, values: NDArray[Any]) -> NDArray[Any]:
+        """What is left of an edge's values, along every axis that got shorter."""
+        for axis, kept in self.edges.get(edge, {}).items():
+            values = np.take(values, kept, axis)
+        return values
 
     def resized(self, graph: Graph, known: dict[object, Node] | None = None) -> Graph:
         """The graph as it will be: enough to count MACs and parameters without touching a weight. `known`: nodes that were made

@@ -13,7 +13,7 @@ from modelkit.analysis.fit_points import UNBOUNDED, FitPoint, fit_point
 from modelkit.analysis.held import Held
 from modelkit.analysis.products import matrix
 from modelkit.analysis.rows import input_rows, output_rows, places
-from modelkit.core.channels import Cut, Positions
+from modelkit.core.channels import Cut
 from modelkit.core.forms import Array
 from modelkit.core.graph import Node
 from modelkit.core.model import Feeds, Model
@@ -54,11 +54,8 @@ def refit(
         now = model.graph.by_name[layer.name]
         y = expected.at(step)[point.edge]
         values = found.at(step)
-        axis = 1 if layer.kind == "conv" else y[0].ndim - 1
-        X, Y, S = _pairs(
-            now, values[now.inputs[0]], y, values[point.offset] if point.offset else None,
-            cut.edges.get(point.edge, {}).get(axis), wanted.rows, random,
-        )  # fmt: skip
+        offset = values[point.offset] if point.offset else None
+        X, Y, S = _pairs(now, values[now.inputs[0]], [cut.remains(point.edge, wide) for wide in y], offset, wanted.rows, random)
         rounds = wanted.rounds if point.seen != UNBOUNDED else 0
         weight = model.parameter(layer.name, "weight")
         assert weight is not None
@@ -74,16 +71,14 @@ def _needed(layer: Node, point: FitPoint) -> list[str]:
 
 
 def _pairs(
-    layer: Node, x: list[Array], y: list[Array], offset: list[Array] | None, kept: Positions | None, rows: int,
-    random: np.random.Generator,
-) -> tuple[Array, Array, Array | float]:  # fmt: skip
-    """Rows of inputs, of wanted values (of the outputs that are left), and of what is added to the layer's output."""
+    layer: Node, x: list[Array], y: list[Array], offset: list[Array] | None, rows: int, random: np.random.Generator
+) -> tuple[Array, Array, Array | float]:
+    """Rows of inputs, of wanted values, and of what is added to the layer's output."""
     inputs, wanted, added = [], [], []
-    for index, wide in enumerate(y):
-        where = places(layer, wide.shape, max(1, rows // len(y)), random)
-        target = output_rows(layer, wide, where)
+    for index, target in enumerate(y):
+        where = places(layer, target.shape, max(1, rows // len(y)), random)
         inputs.append(input_rows(layer, x[index], where))
-        wanted.append(target if kept is None else target[:, kept])
+        wanted.append(output_rows(layer, target, where))
         if offset is not None:
             added.append(output_rows(layer, offset[index], where))
     X, Y = (np.concatenate(parts).astype(np.float32, copy=False) for parts in (inputs, wanted))

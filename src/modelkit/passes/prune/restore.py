@@ -34,12 +34,11 @@ def restore(original: Model, model: Model, cut: Cut, batches: Sequence[Feeds], f
         source, target = now.inputs[0], now.outputs[0]
         y, x = expected.at(step)[node.outputs[0]], found.at(step)[source]
         run = model.segment([source], [target])
-        kept = cut.edges.get(node.outputs[0], {}).get(y[0].ndim - 1 if node.kind == "linear" else 1)
         before, after = [], []
-        for index, wide in enumerate(y):
-            where = places(node, wide.shape, max(1, _ROWS // len(y)), random)
-            rows = output_rows(node, wide, where)
-            before.append(rows if kept is None else rows[:, kept])
+        for index, whole in enumerate(y):
+            left = cut.remains(node.outputs[0], whole)
+            where = places(node, left.shape, max(1, _ROWS // len(y)), random)
+            before.append(output_rows(node, left, where))
             after.append(output_rows(node, run({**batches[index], source: x[index]})[target], where))
         _transform(model, now, *restoring(np.concatenate(before), np.concatenate(after)))
 
