@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ExportGraphSignature, InputKind, InputSpec, OutputKind, OutputSpec, TensorArgument
@@ -118,9 +119,10 @@ class Program:
     @contextmanager
     def computing_shapes(self) -> Iterator[None]:
         """Operators compute shapes only. What they assume of a symbolic size to choose a kernel (a batch below 16, say) is not
-        noted: a freshly exported program would take it for a condition that its users must meet."""
+        noted: a freshly exported program would take it for a condition that its users must meet. Operators made of others are
+        taken apart in Python, as the kernels that do it ask for sizes that are no numbers (torch 2.11's matmul)."""
         shapes = self.fake.shape_env
-        with self.fake, nullcontext() if shapes is None else shapes.suppress_guards():
+        with self.fake, nullcontext() if shapes is None else shapes.suppress_guards(), enable_python_dispatcher():
             yield
 
     def free_target(self, wanted: str) -> str:

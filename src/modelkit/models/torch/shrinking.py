@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import fx
-from torch._dispatch.python import enable_python_dispatcher
 
 from ...core.channels import Cut, Positions
 from ...core.errors import ModelkitError
@@ -143,7 +142,7 @@ def find_shapes(program: Program, hidden: Mapping[str, tuple[int, int]]) -> None
                 node.meta["val"] = tuple(_with_units(program, value, hidden.get(node.name)) for value in node.meta["val"])
                 continue
             # Without the dispatcher, pads fix symbolic sizes.
-            with torch.no_grad(), program.computing_shapes(), enable_python_dispatcher():
+            with torch.no_grad(), program.computing_shapes():
                 value = node.target(  # type: ignore[operator]
                     *fx.map_arg(node.args, lambda item: item.meta["val"]),
                     **fx.map_arg(node.kwargs, lambda item: item.meta["val"]),
