@@ -62,8 +62,12 @@ ONNX = [
     ((-math.inf, 3.0), [("Clip", None, 3)]),
     ((0.0, 6.0), [("Clip", 0, 6), ("Clip", 1, 5)]),
     (RELU, [("Clip", 0, 6), ("Relu",)]),
+    ((-math.inf, 6.0), [("Min", 6)]),
+    ((1.0, math.inf), [("Max", 1)]),
     (UNBOUNDED, [("Clip", 0, 6), ("Sigmoid",)]),
     (UNBOUNDED, [("Clip", "low", 6)]),
+    (UNBOUNDED, [("Min", "low")]),
+    (UNBOUNDED, [("Min", [1, 2, 3, 4])]),
     (UNBOUNDED, [("Sigmoid",)]),
 ]
 TORCH = [
@@ -95,6 +99,19 @@ def test_bounds(make, expected, readers):
     point = fit_point(model.graph, layer)
     assert point.edge == layer.outputs[0] and point.offset is None
     assert point.seen == expected
+
+
+def test_one_clip_behind_the_other_narrows_what_is_seen():
+    """Some exporters write ReLU6 as Relu and Min."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in ("x", "y"))
+    tensors = [numpy_helper.from_array(np.eye(4, dtype=np.float32), "w"), numpy_helper.from_array(np.float32(6), "six")]
+    ops = [("MatMul", ["x", "w"], "a"), ("Relu", ["a"], "b"), ("Min", ["six", "b"], "c"), ("Sigmoid", ["c"], "y")]
+    nodes = [helper.make_node(op, given, [made]) for op, given, made in ops]
+    graph = helper.make_graph(nodes, "chain", [x], [y], tensors)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model = OnnxModel.from_proto(proto, Path("chain.onnx"), Path("."))
+    (layer,) = model.graph.layers()
+    assert fit_point(model.graph, layer).seen == (0.0, 6.0)
 
 
 def test_all_is_seen_of_an_output():

@@ -85,6 +85,8 @@ def case_groups() -> list[list[Case]]:
     "cases", case_groups(), ids=lambda cases: f"{cases[0].operator}-to-{cases[-1].operator}-{cases[0].opset}"
 )
 def test_operators_give_what_onnxruntime_gives(cases: list[Case]) -> None:
+    if onnxruntime.__version__ < "1.24":  # can't run these itself
+        cases = [case for case in cases if "noop_with_empty_axes" not in case.attributes]
     model, arrays, owners = merged(cases)
     with warnings.catch_warnings():
         warnings.simplefilter("error", InputWarning)  # all the open dimensions stay open

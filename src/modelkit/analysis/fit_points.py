@@ -31,22 +31,29 @@ def fit_point(graph: Graph, layer: Node) -> FitPoint:
         maker = graph.producer(other)
         if maker is None or graph.position[maker.name] < graph.position[layer.name]:
             edge, offset = readers[0].outputs[0], other
+    return FitPoint(edge, offset, _seen(graph, edge))
+
+
+def _seen(graph: Graph, edge: str) -> Bounds:
+    """Between which bounds anything behind the edge follows its value; beyond, all of it stands still."""
     readers = graph.consumers(edge)
     if not readers or edge in graph.outputs:
-        return FitPoint(edge, offset)
-    lows, highs = zip(*(_let_through(reader) for reader in readers), strict=True)
-    return FitPoint(edge, offset, (min(lows), max(highs)))
+        return UNBOUNDED
+    lows, highs = zip(*(_let_through(graph, reader) for reader in readers), strict=True)
+    return min(lows), max(highs)
 
 
-def _let_through(node: Node) -> Bounds:
-    """Between which bounds the node's output follows its input; beyond, it stands still."""
+def _let_through(graph: Graph, node: Node) -> Bounds:
     if node.kind != "activation" or len(node.inputs) > 1 or node.parameters:  # bounds that are computed, or one for each channel
         return UNBOUNDED
     if node.function == "relu":
-        return 0.0, math.inf
-    if node.function == "clip":
-        return float(node.attributes.get("low", -math.inf)), float(node.attributes.get("high", math.inf))
-    return UNBOUNDED
+        low, high = 0.0, math.inf
+    elif node.function == "clip":
+        low, high = float(node.attributes.get("low", -math.inf)), float(node.attributes.get("high", math.inf))
+    else:
+        return UNBOUNDED
+    behind = _seen(graph, node.outputs[0])  # within its bounds, the node passes the value on as it is
+    return max(low, behind[0]), min(high, behind[1])
 
 
 def _is_sum(graph: Graph, node: Node) -> bool:

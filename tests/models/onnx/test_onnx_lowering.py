@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -164,6 +165,9 @@ def test_dynamic_linear_is_fused_and_close(kind: str, bits: int, asymmetric: boo
 def test_dynamic_with_groups_is_one_blocked_product(bits: int, tmp_path: Path) -> None:
     model, feeds = opened("matmul with an Add")
     form = quantized(model.parameter("fc", "weight"), bits, group_size=16, asymmetric=True)
+    if bits == 2 and onnxruntime.__version__ < "1.24":
+        assert "4, 8 bits here" in (model.can_lower("fc", form, DynamicGrid()) or "")
+        return
     expected = model.copy()
     expected.set_parameter("fc", "weight", Dense(form.decode()))
     model.set_parameter("fc", "weight", form, DynamicGrid())

@@ -147,7 +147,8 @@ def test_only_the_named_readers_read_the_grid(element: int, signed: bool) -> Non
     r, n, m = outputs(some, feeds)
     np.testing.assert_array_equal(r, raw)
     np.testing.assert_array_equal(m, -raw)
-    np.testing.assert_allclose(n, -grid.fake_quantize(raw), atol=1e-6 if dtype == np.float32 else 1e-3)
+    halfway = grid.scale if dtype == np.float16 else 0.0  # in halves, what lies between two points may go to either
+    np.testing.assert_allclose(n, -grid.fake_quantize(raw), atol=1e-6 + 1.01 * halfway)
     everyone = model.copy()
     everyone.quantize_edges({"r": EdgeGrid(grid), "x": EdgeGrid(Grid.over(-1, 1))})
     r, n, m = outputs(everyone, feeds)

@@ -7,23 +7,33 @@ weights, which is why weight-only forms don't use it.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from modelkit.core.forms import Quantized
 
 from .emitter import Emitter
 
-_BITS = (2, 4, 8)
 _BLOCKS = (16, 32, 64, 128, 256)
 _INT8_ACTIVATIONS = 4  # the operator's accuracy_level
 
 
 def reason_against(form: Quantized) -> str | None:
-    if form.bits not in _BITS:
-        return f"activations on a grid with groups need 2, 4 or 8 bits, not {form.bits}"
+    if form.bits not in _bits():
+        return f"activations on a grid with groups need {', '.join(map(str, _bits()))} bits here, not {form.bits}"
     if form.group_size not in _BLOCKS:
         return f"activations on a grid with groups need a group size of {', '.join(map(str, _BLOCKS))}, not {form.group_size}"
     return "groups must run along the inputs" if form.axis != 0 else None
+
+
+@cache
+def _bits() -> tuple[int, ...]:
+    """What the kernel of this machine's ONNX Runtime knows."""
+    import onnxruntime
+
+    release = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
+    return (2, 4, 8) if release >= (1, 24) else (4, 8)
 
 
 def attributes(form: Quantized) -> dict[str, int]:

@@ -90,6 +90,8 @@ def _kind(program: Program, shapes: Shapes, node: onnx.NodeProto, site: Site) ->
         return "embedding", ""
     if site.kind is not None:
         return site.kind, ""
+    if function in ("min", "max") and _bound(program, node) is not None:  # some exporters write ReLU6 as Relu and Min
+        return "activation", "clip"
     return kind, function
 
 
@@ -157,6 +159,8 @@ def _attributes(program: Program, shapes: Shapes, node: onnx.NodeProto, site: Si
         found["axes"] = _axes(program, shapes, node, given)
     elif function == "pad":
         found["pads"] = _pads(program, shapes, node, given)
+    elif function == "clip" and node.op_type in ("Min", "Max"):
+        found["high" if node.op_type == "Min" else "low"] = _bound(program, node)
     elif function == "clip":
         found |= {bound: _number(program, node, slot) for bound, slot in (("low", 1), ("high", 2))}
     elif function == "leaky_relu":
@@ -166,6 +170,15 @@ def _attributes(program: Program, shapes: Shapes, node: onnx.NodeProto, site: Si
     elif kind == "attention":
         found |= _attention(shapes, node, given, site)
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _bound(program: Program, node: onnx.NodeProto) -> float | None:
+    """The number that a value is compared with, if that is all that a Min or Max does."""
+    fixed = [name for name in node.input if name in program.constants]
+    if len(node.input) != 2 or len(fixed) != 1:
+        return None
+    value = constants.evaluate(program, fixed[0])
+    return float(value) if value.ndim == 0 else None
 
 
 def _integers(program: Program, node: onnx.NodeProto, slot: int) -> list[int] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import onnx
@@ -74,9 +75,13 @@ class OnnxModel:
             return False
         from modelkit.analysis.synthetic import synthetic_inputs
 
-        try:
-            values = next(session.observe(self._program, [synthetic_inputs(self._opened.graph, 1, 0)], missing, optimise=False))
-        except ModelkitError:  # a model that needs special inputs: its graph is shown without these shapes
+        values = None
+        for optimise in (False, True):  # the second takes longer, but some files run only with their constants folded
+            with suppress(ModelkitError):  # a model that needs special inputs: its graph is shown without these shapes
+                feeds = synthetic_inputs(self._opened.graph, 1, 0)
+                values = next(session.observe(self._program, [feeds], missing, optimise))
+                break
+        if values is None:
             return False
         for name, value in values.items():
             if hasattr(value, "shape"):
