@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .analysis.macs import fixed_batch, node_macs, total_macs
+from .analysis.macs import common_batch, node_macs, total_macs
 from .core.model import Model
 from .costs import parameters
 
@@ -19,7 +19,7 @@ def describe(model: Model, path: Path | None = None) -> dict[str, Any]:
     """The report's `Model` object. `path` when the file has been moved since the model was opened."""
     graph = model.graph
     files = model.files()
-    batch = fixed_batch(graph)
+    batch = common_batch(graph)
     layers = []
     for node in graph.layers():
         macs = node_macs(graph, node)

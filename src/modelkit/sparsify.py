@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,13 @@ import numpy as np
 
 from . import __version__
 from .agreement import compare, comparison_sample, feeds_of, warn_if_collapsed
-from .analysis.memory import live_bytes
-from .calibrate import calibration_batch, input_moments
+from .analysis.memory import first_batches, walk_batch
+from .calibrate import input_moments
 from .compress import Result, Stage
-from .core.errors import InputWarning, ModelkitError, SizeWarning, SpeedWarning
+from .core.errors import ModelkitError, SizeWarning, SpeedWarning
 from .core.forms import Sparse, WeightForm
 from .core.graph import Node
-from .core.model import Feeds, Model
+from .core.model import Model
 from .core.passes import SparsityPass
 from .core.selection import Selection
 from .core.statistics import InputMoments
@@ -31,7 +31,6 @@ from .quantize import Plan, finite_weight, layer_records, weight_error
 if TYPE_CHECKING:
     from .data import Dataset
 
-_LIVE_BYTES = 2 << 30  # of activations held during a walk
 _FACTORING = 28  # bytes for each entry of a Hessian while it is inverted
 
 
@@ -141,7 +140,7 @@ def _walked(model: Model, wanted: Sparsification, plan: Plan, calibration: Datas
     if wanted.chosen.needs == "nothing":
         return _data_free(model, wanted, plan)
     tied = _tied(layers)
-    batches = list(_bounded(model, calibration))
+    batches = first_batches(feeds_of(model, calibration, walk_batch(model.graph)), model.graph, walks=1)
     forms: dict[str, WeightForm] = {}
     sequential = bool(getattr(getattr(wanted.chosen, "options", None), "sequential", False))
     walked = model if sequential else model.copy()
@@ -165,24 +164,6 @@ def _set(model: Model, wanted: Sparsification, layers: list[Node], moments: Inpu
     for layer in layers:
         model.set_parameter(layer.name, "weight", form)
     return {layer.name: form for layer in layers}
-
-
-def _bounded(model: Model, calibration: Dataset) -> Iterator[Feeds]:
-    """Calibration batches, as many as a walk can hold the activations of."""
-    size = calibration_batch(model.graph)
-    most = max(_LIVE_BYTES // max(live_bytes(model.graph), 1), size)
-    used = 0
-    for batch in feeds_of(model, calibration, size):
-        if used + size > most:
-            warnings.warn(
-                InputWarning(f"The activations of more than {used} samples would not fit in memory; {used} are used."),
-                stacklevel=2,
-            )
-            return
-        yield batch
-        used += size
-    if not used:
-        raise ModelkitError("The calibration data holds no samples.", "Give at least one sample, better some hundred.")
 
 
 def _warn(before: Model, after: Model, wanted: Sparsification, agreement: dict[str, float], from_data: bool) -> None:

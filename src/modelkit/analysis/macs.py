@@ -69,10 +69,10 @@ def total_macs(graph: Graph) -> int | None:
     counts = [node_macs(graph, node) for node in graph.nodes]
     if any(count is None for count in counts):
         return None
-    return sum(count for count in counts if count is not None) // fixed_batch(graph)
+    return sum(count for count in counts if count is not None) // common_batch(graph)
 
 
-def fixed_batch(graph: Graph) -> int:
+def common_batch(graph: Graph) -> int:
     """The batch size that the file fixes: the first dimension when every input and output has the same number there; else 1."""
     firsts = {spec.dims[0] if spec.dims else 1 for spec in graph.inputs}
     outputs = {(graph.shape(edge) or (None,))[0] for edge in graph.outputs}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from math import prod
 
-from modelkit.core.errors import ModelkitError
+from modelkit.core.errors import InputWarning, ModelkitError
 from modelkit.core.graph import Graph
 from modelkit.core.model import Feeds
 
 from .synthetic import fixed_batch
 
-_LIVE_BYTES = 1 << 30  # of activations that walks may hold
+_LIVE_BYTES = 2 << 30  # of activations that walks may hold
 _BATCH_BYTES = 32 << 20  # of activations while one batch is run
 _LARGEST_BATCH = 32
 
@@ -36,16 +37,20 @@ def walk_batch(graph: Graph) -> int:
     return fixed_batch(graph) or max(1, min(_LARGEST_BATCH, _BATCH_BYTES // max(live_bytes(graph), 1)))
 
 
-def first_batches(batches: Iterable[Feeds], graph: Graph) -> list[Feeds]:
-    """As many as two walks side by side can hold the activations of. Raises ModelkitError when there are none."""
-    most = _LIVE_BYTES // max(live_bytes(graph), 1)
+def first_batches(batches: Iterable[Feeds], graph: Graph, walks: int = 2) -> list[Feeds]:
+    """As many as so many walks side by side can hold the activations of; an InputWarning says where those are not all. Raises
+    ModelkitError when there are none."""
+    most = _LIVE_BYTES // walks // max(live_bytes(graph), 1)
     found: list[Feeds] = []
     count = 0
     for batch in batches:
-        found.append(batch)
-        count += len(next(iter(batch.values())))
-        if count >= most:
+        size = len(next(iter(batch.values())))
+        if found and count + size > most:
+            message = f"The activations of more than {count} samples would not fit in memory; {count} are used."
+            warnings.warn(InputWarning(message), stacklevel=2)
             break
+        found.append(batch)
+        count += size
     if not found:
         raise ModelkitError("The calibration data holds no samples.", "Give at least one sample, better some hundred.")
     return found

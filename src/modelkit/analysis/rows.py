@@ -11,35 +11,42 @@ from modelkit.core.graph import Node, Shape
 
 from .products import patches
 
-Places = tuple[slice, ...]
+Places = list[tuple[slice, ...]]  # for each few samples: which they are, and which positions of theirs
+
+_TOGETHER = 4  # samples whose positions are the same
 
 
 def places(layer: Node, output: Shape, limit: int, random: np.random.Generator) -> Places:
-    """Which positions to take of an output of this shape, the batch first: about `limit` in all, evenly spread, their start drawn
-    by chance (borders are unlike the rest)."""
+    """Which positions to take of an output of this shape, the batch first: about `limit` in all, evenly spread. Where they start
+    is drawn by chance, anew every few samples: borders are unlike the rest, and strides behind are blind to some positions."""
     space = output[1:-1] if layer.kind == "linear" else output[2:]
-    taken: list[slice] = []
+    steps: list[int] = []
     for axis, size in enumerate(space):
         surplus = output[0] * prod(space[axis:]) / limit
-        for done in taken:
-            surplus *= 1 / done.step
-        step = min(size, max(1, ceil(surplus ** (1 / (len(space) - axis)) - 1e-9)))
-        taken.append(slice(int(random.integers(step)), None, step))
-    return tuple(taken)
+        for step in steps:
+            surplus *= 1 / step
+        steps.append(min(size, max(1, ceil(surplus ** (1 / (len(space) - axis)) - 1e-9))))
+    return [
+        (slice(first, first + _TOGETHER), *(slice(int(random.integers(step)), None, step) for step in steps))
+        for first in range(0, output[0], _TOGETHER)
+    ]
 
 
 def input_rows(layer: Node, x: Array, where: Places) -> Array:
     """(rows, inputs), the inputs in the order (*kernel, channel). Of an ungrouped convolution or a linear layer."""
     if layer.kind == "linear":
-        return np.ascontiguousarray(x[(slice(None), *where)]).reshape(-1, x.shape[-1])
+        return _rows(x, where, x.ndim - 1)
     kernel = layer.parameters["weight"].shape[2:]
     padded = np.pad(x, ((0, 0), (0, 0), *layer.attributes["padding"]))
-    view = patches(padded, kernel, layer.attributes["stride"], layer.attributes["dilation"])[(slice(None), slice(None), *where)]
-    return np.moveaxis(view, 1, -1).reshape(-1, prod(kernel) * x.shape[1])
+    view = patches(padded, kernel, layer.attributes["stride"], layer.attributes["dilation"])
+    return _rows(np.moveaxis(view, 1, -1), where, len(where[0]))
 
 
 def output_rows(layer: Node, y: Array, where: Places) -> Array:
     """(rows, outputs), at the same positions."""
-    if layer.kind == "linear":
-        return np.ascontiguousarray(y[(slice(None), *where)]).reshape(-1, y.shape[-1])
-    return np.moveaxis(y[(slice(None), slice(None), *where)], 1, -1).reshape(-1, y.shape[1])
+    return _rows(y if layer.kind == "linear" else np.moveaxis(y, 1, -1), where, y.ndim - 1)
+
+
+def _rows(values: Array, where: Places, leading: int) -> Array:
+    """`values` (samples, *positions, *columns) with `leading` dimensions before the columns."""
+    return np.concatenate([values[part].reshape(-1, prod(values.shape[leading:])) for part in where])
