@@ -51,6 +51,31 @@ def test_torchscript(tmp_path: Path, how: Callable[[nn.Module], Any]) -> None:
     assert dict(torch.export.load(tmp_path / "out.pt2").module().named_parameters()).keys() >= {"conv.weight", "head.bias"}
 
 
+class Rotated(nn.Module):
+    """Sizes computed from sizes, of the batch too: a trace holds them as arithmetic of tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 16), nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x)
+        half = y.shape[-1] // 2
+        y = y + torch.cat([-y[..., half:], y[..., :half]], -1)
+        y = y.reshape(x.shape[0] * x.shape[1], y.shape[-1] - half + half)
+        return torch.relu(self.last(y)).reshape(x.shape[0], -1)
+
+
+def test_traced_sizes_are_sizes(tmp_path: Path) -> None:
+    path, module = tmp_path / "model.pt", Rotated().eval()
+    x = torch.randn(5, 3, 6)
+    torch.jit.save(torch.jit.trace(module, x[:2]), path)
+    model = open_model(path, example={"x": x.numpy()})
+    assert not any(node.op in ("aten._local_scalar_dense", "aten.item") for node in model.graph.nodes)
+    assert model.graph.inputs[0].dims[0] == "batch" and all(edge.shape is not None for edge in model.graph.edges.values())
+    np.testing.assert_allclose(outputs(model, {"x": x.numpy()}), module(x).detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
 def test_pickled_module(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     torch.save(conv_module(), path)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -158,3 +160,16 @@ def _filled(dtype: str, dims: tuple[int, ...]) -> torch.Tensor:
     shape = (_BATCH, *dims[1:]) if dims else ()
     generator = torch.Generator().manual_seed(0)
     return torch.randn(shape, generator=generator).to(kind) if kind.is_floating_point else torch.zeros(shape, dtype=kind)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without torch's log lines about what it falls back on."""
+    logger = logging.getLogger("torch")
+    disabled, level = logger.disabled, logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.disabled = disabled
+        logger.setLevel(level)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +15,12 @@ from torch.export import ExportedProgram
 from ...core.errors import InputWarning, ModelkitError
 from ...core.forms import Array
 from .archive import dangers
-from .exporting import Example, example_inputs, export, forward_arguments, named
+from .exporting import example_inputs, export, forward_arguments, quiet
 from .shapes import Bindings
 from .sniff import Sniffed, sniff
 from .state_dict import load_into, make_module, read_safetensors
 from .stored import FILE
+from .torchscript import open_torchscript
 
 _DAMAGED = "Download or export it again."
 
@@ -40,7 +39,7 @@ def open_program(
         _notice_training_mode(exported, path)
         return exported, "pt2", text
     if sniffed.content == "torchscript":
-        return _open_torchscript(path, bindings, example), "torchscript", ""
+        return open_torchscript(path, bindings, example), "torchscript", ""
     if sniffed.content == "module" and arch is None:
         if not trust:
             names = ", ".join(sniffed.names[:3])
@@ -84,7 +83,7 @@ def _open_pt2(path: Path, trust: bool, sniffed: Sniffed) -> tuple[ExportedProgra
             )
         file.seek(0)
         try:
-            with _quiet():
+            with quiet():
                 exported = torch.export.load(file, extra_files=extra)
         except Exception as error:  # The loader raises whatever a damaged archive makes it stumble over.
             reason = (str(error).strip() or type(error).__name__).split("\n")[0][:200].rstrip(".")
@@ -92,51 +91,11 @@ def _open_pt2(path: Path, trust: bool, sniffed: Sniffed) -> tuple[ExportedProgra
     return exported, str(extra[FILE])
 
 
-def _open_torchscript(path: Path, bindings: Bindings | None, example: Mapping[str, Array] | None) -> ExportedProgram:
-    from torch._export.converter import TS2EPConverter
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            script = torch.jit.load(path, map_location="cpu").eval()
-    except RuntimeError as error:
-        raise ModelkitError(f"{path} can't be loaded: it is cut short or damaged.", _DAMAGED) from error
-    schema = script.forward.schema.arguments[1:]
-    names = [argument.name for argument in schema]
-    inputs = example_inputs(names, sum(not argument.has_default_value() for argument in schema), bindings, example, str(path))
-    try:
-        with torch.no_grad(), warnings.catch_warnings(), _quiet():
-            warnings.simplefilter("ignore")
-            converted = TS2EPConverter(script, inputs.call(2)[0] or tuple(inputs.call(2)[1].values())).convert()
-    except Exception as error:  # The converter raises whatever operator it does not know.
-        reason = str(error).strip().split("\n")[0][:200].rstrip(".")
-        raise ModelkitError(
-            f"{path} can't be converted from TorchScript: {reason}.", "Export the original module with torch.export."
-        ) from error
-    graph_module = converted.module()
-    _restore_parameters(graph_module, {name for name, _ in script.named_parameters()})
-    graph_module.eval = lambda: graph_module  # type: ignore[method-assign]  # Exported modules refuse it.
-    placeholders = [str(node.target) for node in graph_module.graph.nodes if node.op == "placeholder"]
-    with _quiet():
-        exported = export(graph_module, Example(dict(zip(placeholders, inputs.tensors.values(), strict=False))), str(path))
-    return named(exported, names)
-
-
-def _restore_parameters(module: nn.Module, names: set[str]) -> None:
-    """Make parameters of what the converter turned into buffers, so that the program can be trained further."""
-    for name, buffer in list(module.named_buffers()):
-        if name in names:
-            owner, _, leaf = name.rpartition(".")
-            holder = module.get_submodule(owner)
-            delattr(holder, leaf)
-            holder.register_parameter(leaf, nn.Parameter(buffer, buffer.is_floating_point()))
-
-
 def _export_module(
     module: nn.Module, path: Path, bindings: Bindings | None, example: Mapping[str, Array] | None
 ) -> ExportedProgram:
     names, required = forward_arguments(module)
-    with _quiet():
+    with quiet():
         return export(module, example_inputs(names, required, bindings, example, str(path)), str(path))
 
 
@@ -159,16 +118,3 @@ def _notice_training_mode(exported: ExportedProgram, path: Path) -> None:
             message = f"{path} was exported in training mode ({name}); call eval() on the module and export it again."
             warnings.warn(message, InputWarning, stacklevel=3)
             return
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without torch's log lines about what it falls back on."""
-    logger = logging.getLogger("torch")
-    disabled, level = logger.disabled, logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.disabled = disabled
-        logger.setLevel(level)

@@ -11,6 +11,7 @@ from ...core.channels import Cut, Positions
 from ...core.errors import ModelkitError
 from ...core.graph import Graph
 from .constants import Constants, turning
+from .exporting import quiet
 from .graph import View
 from .operators import base_name, kind_of
 from .program import Program, is_getitem, nodes_in
@@ -141,8 +142,7 @@ def find_shapes(program: Program, hidden: Mapping[str, tuple[int, int]]) -> None
             if kind_of(node)[0] == "recurrent":  # torch has no shape rule for it
                 node.meta["val"] = tuple(_with_units(program, value, hidden.get(node.name)) for value in node.meta["val"])
                 continue
-            # Without the dispatcher, pads fix symbolic sizes.
-            with torch.no_grad(), program.computing_shapes():
+            with torch.no_grad(), quiet(), program.computing_shapes():
                 value = node.target(  # type: ignore[operator]
                     *fx.map_arg(node.args, lambda item: item.meta["val"]),
                     **fx.map_arg(node.kwargs, lambda item: item.meta["val"]),
