@@ -9,6 +9,7 @@ from modelkit.analysis.channels import channel_groups
 from modelkit.analysis.macs import total_macs
 from modelkit.core import passes
 from modelkit.core.pruning import Budget, PruningTask
+from modelkit.passes.prune.ranking import Study, rank
 from modelkit.publish import outputs_of, relative_difference
 from tests.passes.both_formats import FAMILIES, opened
 
@@ -66,3 +67,24 @@ def test_a_branch_goes(family, module, addends):
     if addends is not None:  # numbers behind a layer without a bias are its bias in ONNX, and an addend in torch
         assert len(found) == addends
     assert relative_difference(outputs_of(model, feeds), outputs_of(pruned, feeds)) < 0.05
+
+
+def test_of_several_allocations_the_one_that_does_least_harm_is_taken():
+    """They are fitted on some batches and judged on others; without others, the first is taken."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 3))
+        x = torch.randn(256, 6).numpy()
+    model = opened(module, (6,), "onnx")
+    channels, name = channel_groups(model), model.graph.inputs[0].name
+    batches = [{name: part} for part in x.reshape(8, 32, 6)]
+    algorithm = passes.build("prune.channel.obs", {"measured": 96})
+    first, second = (group.name for group in channels)
+    allowed = {first: [1, 32], second: [1, 32]}
+    rankings = rank(model, channels, batches, allowed, Study(96, 1e-3, 4096), 0)
+    task = PruningTask(model, channels, total_macs, 0, Budget("macs", 0.5), 1, lambda: iter(batches))
+    candidates = [(index, {first: a, second: b}) for index, (a, b) in enumerate([(2, 32), (24, 24), (32, 2), (24, 24)])]
+    before = outputs_of(model, batches[0])
+    assert algorithm._best(task, batches, rankings, candidates)[0] == 1
+    assert algorithm._best(task, batches[:3], rankings, candidates)[0] == 0
+    assert relative_difference(before, outputs_of(model, batches[0])) == 0, "trials leave the model as it was"

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from modelkit.algorithms.allocation import Levels, allocate, meet
+from modelkit.analysis.effects import output_error
 from modelkit.analysis.memory import first_batches
 from modelkit.analysis.widths import unreachable, widths
 from modelkit.core.channels import Branch, ChannelGroup, Channels, Cut, Mask
@@ -21,6 +22,7 @@ from .ranking import Ranking, Study, rank, removable_branches
 from .refit import Refit, refit
 
 _MOST_WIDTHS = 32
+_CLEARLY = 0.9  # an allocation must leave less of the other's error than this to be preferred: less is chance
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,26 @@ class ChannelOBSOptions:
     rows: int = field(default=16384, metadata={"bounds": (1, 1 << 24), "help": "output positions that each layer is fitted on"})
     rounds: int = field(default=3, metadata={"bounds": (0, 100), "help": "of fitting what the next ReLU or clip lets through"})
     measured: int = field(default=128, metadata={"bounds": (1, 1 << 20), "help": "samples that effects are measured on"})
+
+
+@dataclass(frozen=True)
+class _Weighing:
+    """How much the measured effects count when widths are allocated. They are measured one by one and with only the next layers
+    refitted. In the end all layers behind are, which makes up for much of a branch that goes whole; and small effects add up to
+    more than their sum."""
+
+    branches: float = 1.0
+    power: float = 1.0
+
+    def __call__(self, ranking: Ranking, allowed: list[int]) -> Array:
+        effects = ranking.effects[allowed] ** self.power
+        if ranking.branch is not None and allowed[0] == 0:
+            effects[0] *= self.branches
+        return effects
+
+
+# Which is best depends on the network and the budget: the allocations that they lead to are tried.
+_WEIGHINGS = (_Weighing(), _Weighing(0.6), _Weighing(0.3), _Weighing(0.6, power=0.75), _Weighing(0.3, power=0.75))
 
 
 class ChannelOBS:
@@ -53,28 +75,59 @@ class ChannelOBS:
         allowed = {group.name: allowed_widths(widths(group, task.round_to), group.name in branches) for group in task.channels}
         study = Study(o.measured, o.ridge, o.rows)
         rankings = rank(task.model, task.channels, batches, allowed, study, task.seed)
-        kept = self._widths(task, rankings, allowed)
+        kept = self._widths(task, batches, rankings, allowed)
         return self._carry_out(task, batches, rankings, kept)
 
-    def _widths(self, task: PruningTask, rankings: Mapping[str, Ranking], allowed: Mapping[str, list[int]]) -> dict[str, int]:
+    def _widths(
+        self, task: PruningTask, batches: list[Feeds], rankings: Mapping[str, Ranking], allowed: Mapping[str, list[int]]
+    ) -> dict[str, int]:
         """How many units of each group are kept. Where speed is asked for, candidates are measured whole, and the limit of what
         is predicted is moved until the measurement is met."""
-        effects = {name: ranking.effects[allowed[name]] for name, ranking in rankings.items()}
         cost = _Costs(task, rankings, allowed)
 
-        def propose(limit: float) -> dict[str, int] | None:
+        def propose(weighing: _Weighing, limit: float) -> dict[str, int] | None:
+            effects = {name: weighing(ranking, allowed[name]) for name, ranking in rankings.items()}
             levels = allocate(effects, cost, limit)
             return None if levels is None else {name: allowed[name][level] for name, level in levels.items()}
 
+        candidates = [(weighing, kept) for weighing in _WEIGHINGS if (kept := propose(weighing, task.limit)) is not None]
+        weighing, first = self._best(task, batches, rankings, candidates) if candidates else (_WEIGHINGS[0], None)
         if task.measure is None:
-            kept = propose(task.limit)
+            kept = first
         else:
             measure = task.measure
-            met = meet(propose, lambda kept: measure(_candidate(task, rankings, kept)), task.budget.value, task.limit)
+            met = meet(
+                lambda limit: propose(weighing, limit),
+                lambda kept: measure(_candidate(task, rankings, kept)),
+                task.budget.value,
+                task.limit,
+            )
             kept = None if met is None else met[1]
         if kept is not None:
             return kept
-        raise unreachable(task, cost(dict.fromkeys(effects, 0)))
+        raise unreachable(task, cost({name: 0 for name in rankings}))
+
+    def _best(
+        self, task: PruningTask, batches: list[Feeds], rankings: Mapping[str, Ranking],
+        candidates: list[tuple[_Weighing, dict[str, int]]],
+    ) -> tuple[_Weighing, dict[str, int]]:  # fmt: skip
+        """The candidate whose outputs are the nearest to the original's on data that it is not fitted on, the first if no other
+        is clearly nearer. Each is tried on a part of the batches."""
+        different = [one for i, one in enumerate(candidates) if one[1] not in [kept for _, kept in candidates[:i]]]
+        count = max(1, -(-self.options.measured // len(next(iter(batches[0].values())))))
+        held = batches[count : 2 * count]
+        if len(different) == 1 or not held:
+            return different[0]
+        expected = list(task.model.observe(held, []))
+        quick = replace(self.options, rows=max(1, self.options.rows // 4))
+
+        def error(kept: dict[str, int]) -> float:
+            tried = ChannelOBS(quick)._carry_out(replace(task, model=task.model.copy()), batches[:count], rankings, kept)
+            return output_error(tried.observe(held, []), expected, tried.graph.outputs)
+
+        errors = [error(kept) for _, kept in different]
+        errors[0] *= _CLEARLY
+        return different[errors.index(min(errors))]
 
     def _carry_out(
         self, task: PruningTask, batches: list[Feeds], rankings: Mapping[str, Ranking], kept: Mapping[str, int]
