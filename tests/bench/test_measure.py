@@ -210,7 +210,8 @@ def test_a_crash_is_reported_with_the_last_line_of_standard_error(tmp_path, monk
 def test_workers_end_with_their_parent(tmp_path, how):
     linear_onnx(tmp_path / "m.onnx")
     code = (
-        "import pathlib\n"
+        "import pathlib, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored where the tests run in a shell's background
         "from tests.bench.small_models import subject\n"
         "from modelkit.bench.measure import measure\n"
         f"model = subject(pathlib.Path({str(tmp_path / 'm.onnx')!r}))\n"
