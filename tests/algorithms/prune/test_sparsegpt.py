@@ -92,3 +92,15 @@ def test_the_factor_is_that_of_the_inverse(n):
     assert (np.tril(U, -1) == 0).all()
     damped = H + 0.01 * np.diag(H).mean() * np.eye(n)
     assert np.allclose(U.T @ U @ damped, np.eye(n), atol=1e-3)
+
+
+def test_inputs_too_small_for_float32_are_no_obstacle():
+    """Their products are rounded so coarsely that the matrix is not definite."""
+    H = np.full((30, 30), 2e-44, np.float32)
+    np.fill_diagonal(H, 1e-44)
+    assert np.linalg.eigvalsh(H.astype(np.float64))[0] < -0.01 * np.diagonal(H).mean()
+    W = np.random.default_rng(1).standard_normal((8, 30)).astype(np.float32)
+    pruned, mask = sparsegpt(W, H, Sparsity(0.5))
+    assert np.isfinite(pruned).all() and mask.mean() == 0.5
+    with pytest.raises(np.linalg.LinAlgError):
+        inverse_cholesky(np.full((3, 3), np.nan), 0.01)

@@ -47,15 +47,27 @@ def sparsegpt(W: Array, H: Array, sparsity: Sparsity, *, block: int = 128, damp:
 
 def inverse_cholesky(H: Array, damp: float) -> Array:
     """The upper triangular U with Uᵀ U = (H + λI)⁻¹, float32. Found without an inverse: if H with its order reversed is L Lᵀ,
-    then U is L⁻¹ with its order reversed."""
+    then U is L⁻¹ with its order reversed. A matrix that rounding has left indefinite (of values too small for float32, say) is
+    damped more. Raises LinAlgError for one that holds NaN or infinity."""
     H = H.astype(np.float64)
     diagonal = np.diagonal(H).copy()
     mean = float(diagonal.mean())
     diagonal[diagonal <= 0] = mean or 1.0
-    np.fill_diagonal(H, diagonal + damp * (mean or 1.0))
-    L = np.linalg.cholesky(H[::-1, ::-1])
+    L = _factor(H, diagonal, [level * (mean or 1.0) for level in (damp, *(max(damp, 0.01) * 10.0**k for k in range(1, 5)))])
     U: Array = _lower_inverse(L)[::-1, ::-1].astype(np.float32)
     return U
+
+
+def _factor(H: Array, diagonal: Array, dampings: list[float]) -> Array:
+    """That of H with its order reversed, with the first of the dampings that makes it definite."""
+    for damping in dampings:
+        np.fill_diagonal(H, diagonal + damping)
+        try:
+            return np.linalg.cholesky(H[::-1, ::-1])
+        except np.linalg.LinAlgError:
+            if damping == dampings[-1]:
+                raise
+    raise AssertionError("no damping is given")
 
 
 def _lower_inverse(L: Array) -> Array:
