@@ -102,5 +102,3 @@ def test_inputs_too_small_for_float32_are_no_obstacle():
     W = np.random.default_rng(1).standard_normal((8, 30)).astype(np.float32)
     pruned, mask = sparsegpt(W, H, Sparsity(0.5))
     assert np.isfinite(pruned).all() and mask.mean() == 0.5
-    with pytest.raises(np.linalg.LinAlgError):
-        inverse_cholesky(np.full((3, 3), np.nan), 0.01)

@@ -48,7 +48,7 @@ def sparsegpt(W: Array, H: Array, sparsity: Sparsity, *, block: int = 128, damp:
 def inverse_cholesky(H: Array, damp: float) -> Array:
     """The upper triangular U with Uᵀ U = (H + λI)⁻¹, float32. Found without an inverse: if H with its order reversed is L Lᵀ,
     then U is L⁻¹ with its order reversed. A matrix that rounding has left indefinite (of values too small for float32, say) is
-    damped more. Raises LinAlgError for one that holds NaN or infinity."""
+    damped more."""
     H = H.astype(np.float64)
     diagonal = np.diagonal(H).copy()
     mean = float(diagonal.mean())
