@@ -79,17 +79,12 @@ def commands_on(name: str) -> Any:
             places = {"MODEL": model, "DATA": folder / f"{kind}.npz", "OUT": folder / f"out.{kind}"}
             places["OTHER"] = folder / f"out.{FORMATS[kind == 'pt2']}"
             for what, words in COMMANDS.items():
-                code, said = forked(
-                    *(places.get(word, word) for word in words), *(() if what == "inspect" else ("--force",)), "-q"
-                )
+                options = ["-q"] if what == "inspect" else ["-q", "--force"]
+                code, said = forked(*(places.get(word, word) for word in words), *options)
                 errors = [line for line in said if line.startswith("error: ")]
                 bug = code not in (0, 2) or any("in a way it should not" in line for line in errors)
-                yield (
-                    what,
-                    kind,
-                    "bug" if bug else "refused" if code else "well",
-                    (errors or said or [""])[-1].removeprefix("error: "),
-                )
+                end = "bug" if bug else "refused" if code else "well"
+                yield what, kind, end, (errors or said or [""])[-1].removeprefix("error: ")
 
 
 def forked(*words: object) -> tuple[int, list[str]]:

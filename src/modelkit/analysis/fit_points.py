@@ -44,6 +44,7 @@ def _seen(graph: Graph, edge: str) -> Bounds:
 
 
 def _let_through(graph: Graph, node: Node) -> Bounds:
+    """Between which bounds what reads the node follows the node's input."""
     if node.kind != "activation" or len(node.inputs) > 1 or node.parameters:  # bounds that are computed, or one for each channel
         return UNBOUNDED
     if node.function == "relu":

@@ -12,6 +12,9 @@ import onnxruntime
 from modelkit.core.forms import Array, Quantized
 from modelkit.core.model import Feeds, Model
 
+OLD_RUNTIME = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2]) < (1, 24)
+"""Some operators are unknown to it, and some kernels round what lies between two points of a grid to the other one."""
+
 
 def quantized(weight: Array, bits: int = 8, group_size: int | None = None, asymmetric: bool = False, axis: int = 0) -> Quantized:
     """The weight on one grid per channel, or per group. 8 bits leave the topmost unused: AVX2's products would saturate."""

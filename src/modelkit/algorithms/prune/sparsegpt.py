@@ -5,6 +5,8 @@ Frantar, Alistarh, "SparseGPT: massive language models can be accurately pruned 
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 
 from modelkit.core.forms import Array
@@ -53,21 +55,20 @@ def inverse_cholesky(H: Array, damp: float) -> Array:
     diagonal = np.diagonal(H).copy()
     mean = float(diagonal.mean())
     diagonal[diagonal <= 0] = mean or 1.0
-    L = _factor(H, diagonal, [level * (mean or 1.0) for level in (damp, *(max(damp, 0.01) * 10.0**k for k in range(1, 5)))])
+    L = _factor(H, diagonal, mean or 1.0, damp)
     U: Array = _lower_inverse(L)[::-1, ::-1].astype(np.float32)
     return U
 
 
-def _factor(H: Array, diagonal: Array, dampings: list[float]) -> Array:
-    """That of H with its order reversed, with the first of the dampings that makes it definite."""
-    for damping in dampings:
-        np.fill_diagonal(H, diagonal + damping)
-        try:
+def _factor(H: Array, diagonal: Array, mean: float, damp: float) -> Array:
+    """That of H with its order reversed, damped until it is definite."""
+    for _ in range(4):
+        np.fill_diagonal(H, diagonal + damp * mean)
+        with suppress(np.linalg.LinAlgError):
             return np.linalg.cholesky(H[::-1, ::-1])
-        except np.linalg.LinAlgError:
-            if damping == dampings[-1]:
-                raise
-    raise AssertionError("no damping is given")
+        damp = 10 * max(damp, 0.01)
+    np.fill_diagonal(H, diagonal + damp * mean)
+    return np.linalg.cholesky(H[::-1, ::-1])
 
 
 def _lower_inverse(L: Array) -> Array:

@@ -75,13 +75,12 @@ class OnnxModel:
             return False
         from modelkit.analysis.synthetic import synthetic_inputs
 
-        values = None
         for optimise in (False, True):  # the second takes longer, but some files run only with their constants folded
-            with suppress(ModelkitError):  # a model that needs special inputs: its graph is shown without these shapes
+            with suppress(ModelkitError):
                 feeds = synthetic_inputs(self._opened.graph, 1, 0)
                 values = next(session.observe(self._program, [feeds], missing, optimise))
                 break
-        if values is None:
+        else:  # a model that needs special inputs: its graph is shown without these shapes
             return False
         for name, value in values.items():
             if hasattr(value, "shape"):

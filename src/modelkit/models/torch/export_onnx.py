@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,6 +20,7 @@ from torch.utils import _pytree as pytree
 from ...core.errors import ModelkitError
 from ...core.forms import Grid
 from .constants import Constants
+from .exporting import quiet
 from .operators import kind_of
 from .program import Program, arguments, nodes_in, rename, set_argument
 
@@ -153,14 +153,7 @@ def _name_interface(proto: onnx.ModelProto, inputs: list[str], outputs: list[str
 @contextlib.contextmanager
 def _quiet() -> Any:
     """Without what the exporter prints and logs."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    silent = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
+    with quiet("torch.onnx", "onnxscript", "onnx_ir"), warnings.catch_warnings(), silent[0], silent[1]:
+        warnings.simplefilter("ignore")
+        yield

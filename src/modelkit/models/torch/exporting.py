@@ -163,13 +163,15 @@ def _filled(dtype: str, dims: tuple[int, ...]) -> torch.Tensor:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without torch's log lines about what it falls back on."""
-    logger = logging.getLogger("torch")
-    disabled, level = logger.disabled, logger.level
-    logger.setLevel(logging.CRITICAL)
+def quiet(*others: str) -> Iterator[None]:
+    """Without torch's log lines about what it falls back on, nor those of other loggers."""
+    loggers = [logging.getLogger(name) for name in ("torch", *others)]
+    before = [(logger, logger.disabled, logger.level) for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.disabled = disabled
-        logger.setLevel(level)
+        for logger, disabled, level in before:
+            logger.disabled = disabled
+            logger.setLevel(level)

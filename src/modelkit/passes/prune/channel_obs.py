@@ -105,7 +105,7 @@ class ChannelOBS:
             kept = None if met is None else met[1]
         if kept is not None:
             return kept
-        raise unreachable(task, cost({name: 0 for name in rankings}))
+        raise unreachable(task, cost(dict.fromkeys(rankings, 0)))
 
     def _best(
         self, task: PruningTask, batches: list[Feeds], rankings: Mapping[str, Ranking],
