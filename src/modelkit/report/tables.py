@@ -39,11 +39,20 @@ def print_report(report: Report, verbose: bool = False, console: Console | None 
 def _table(title: str, *columns: str, right: Iterable[int] = ()) -> Table:
     """A table with the first column folding (long layer names) and the columns of numbers flush right."""
     table = Table(
-        title=Text(printable(title), "bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+        title=Text(printable(title), "bold"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     for i, name in enumerate(columns):
         table.add_column(Text(printable(name)), justify="right" if i in right else "left", overflow="fold", no_wrap=i in right)
     return table
+
+
+def _show(out: Console, table: Table) -> None:
+    out.print(table, "")  # and an empty line
 
 
 def _row(table: Table, *cells: str | Text) -> None:
@@ -56,13 +65,16 @@ def _model(out: Console, model: Model) -> None:
     out.print(Text(printable(model.path), "bold"), Text(facts), sep="\n")
     for made in model.history:
         out.print(Text(f"made by {printable(made.get('pass', made))}"))
-    table = _table("", "Layer", "Kind", "Shape", "Params", "MACs", "Bytes", "Zeros", "Form", right=(3, 4, 5, 6))
+    sparse = any(layer.sparsity for layer in model.layers)
+    columns = ["Layer", "Kind", "Shape", "Params", "MACs", "Bytes", *["Zeros"] * sparse, "Form"]
+    table = _table("", *columns, right=range(3, len(columns) - 1))
     for layer in model.layers:
-        numbers = (figures.amount(layer.parameters), figures.amount(layer.macs), figures.size(layer.bytes))
-        zeros = figures.NONE if layer.sparsity is None else f"{100 * layer.sparsity:.0f} %"
-        _row(table, layer.name, layer.kind, figures.shape(layer.shape), *numbers, zeros, layer.form)
+        numbers = [figures.amount(layer.parameters), figures.amount(layer.macs), figures.size(layer.bytes)]
+        if sparse:
+            numbers.append(figures.NONE if layer.sparsity is None else f"{100 * layer.sparsity:.0f} %")
+        _row(table, layer.name, layer.kind, figures.shape(layer.shape), *numbers, layer.form)
     if model.layers:
-        out.print(table)
+        _show(out, table)
 
 
 def _pass(out: Console, record: PassRecord, verbose: bool) -> None:
@@ -70,21 +82,13 @@ def _pass(out: Console, record: PassRecord, verbose: bool) -> None:
     title = f"{printable(record.name)}: {changed} of {figures.plural(len(record.layers), 'layer')} changed"
     title = ", ".join(filter(None, (title, figures.measured_speed(record.speedup))))
     if verbose or len(record.layers) <= LONG:
-        table = _table(title, "Layer", "Kind", "Shape", "Form", "Before", "After", "Error", right=(4, 5, 6))
+        table = _table(title, "Layer", "Shape", "Form", "Before", "After", "Error", right=(3, 4, 5))
         for layer in record.layers:
-            form = Text(f"left: {printable(layer.skipped)}", "dim") if layer.skipped is not None else Text(printable(layer.form))
-            before, after = figures.size(layer.bytes_before), figures.size(layer.bytes_after)
-            _row(
-                table,
-                layer.name,
-                layer.kind,
-                figures.shape(layer.shape),
-                form,
-                before,
-                after,
-                figures.significant(layer.error, 2),
-            )
-        out.print(table)
+            form = Text(printable(layer.form)) if layer.skipped is None else Text("left", "dim")
+            sizes = figures.size(layer.bytes_before), figures.size(layer.bytes_after)
+            _row(table, layer.name, figures.shape(layer.shape), form, *sizes, figures.significant(layer.error, 2))
+        _show(out, table)
+        _reasons(out, record)
         return
     table = _table(title, "Form", "Layers", "Before", "After", "Largest error", right=(1, 2, 3))
     for group in digest.by_form(record):
@@ -94,11 +98,15 @@ def _pass(out: Console, record: PassRecord, verbose: bool) -> None:
             else f"{figures.significant(group.worst.error, 2)} {figures.shorten(group.worst.name, 24)}"
         )
         _row(table, group.form, str(group.layers), figures.size(group.bytes_before), figures.size(group.bytes_after), worst)
-    out.print(table)
+    _show(out, table)
+    _reasons(out, record)
+    out.print(Text("--verbose lists every layer.", "dim"))
+
+
+def _reasons(out: Console, record: PassRecord) -> None:
     for reason, names in digest.skip_reasons(record):
         shown = ", ".join(figures.shorten(name, 24) for name in names[:2]) + (", …" if len(names) > 2 else "")
         out.print(Text(f"{figures.plural(len(names), 'layer')} left ({printable(shown)}): {printable(reason)}", "dim"))
-    out.print(Text("--verbose lists every layer.", "dim"))
 
 
 def _measurements(out: Console, report: Report, verbose: bool) -> None:
@@ -111,7 +119,7 @@ def _measurements(out: Console, report: Report, verbose: bool) -> None:
     beside = metrics if len(metrics) == 1 else []
     common = [settings[0]] * (len(settings) == 1) + [f"batch {batches[0]}"] * (len(batches) == 1)
     varying = ["Runtime"] * (len(settings) > 1) + ["Batch"] * (len(batches) > 1)
-    columns = ["Model", *varying, "p50 ms", *["p99"] * verbose, "Speed-up", "Size", "Size ×", "Memory", *beside]
+    columns = ["Model", *varying, "p50 ms", *["p99"] * verbose, "Speed-up", "Size", "Memory", *beside]
     right = range(1 + (len(settings) > 1), len(columns))
     table = _table(f"Measured: {', '.join(common)}" if common else "Measured", *columns, right=right)
     for row in rows:
@@ -122,10 +130,10 @@ def _measurements(out: Console, report: Report, verbose: bool) -> None:
         cells += [figures.milliseconds(m.latency_ms.p50, m.latency_ms.ci95)]
         cells += [figures.significant(m.latency_ms.p99)] if verbose else []
         cells += [_speedup(row)]
-        cells += [figures.size(row.bytes), figures.ratio(row.size_ratio), figures.size(m.peak_memory_bytes)]
+        cells += [figures.size(row.bytes), figures.size(m.peak_memory_bytes)]
         cells += [_quality(row, metric) for metric in beside]
         _row(table, *cells)
-    out.print(table)
+    _show(out, table)
     if any(r.speedup is not None and not r.speedup_is_clear for r in rows):
         out.print(Text("≈ the difference is within the noise of the two measurements.", "dim"))
     if len(metrics) > 1:
@@ -149,7 +157,7 @@ def _qualities(out: Console, rows: Sequence[digest.Row], metrics: Sequence[str])
     table = _table("Quality", "Model", *metrics, right=range(1, len(metrics) + 1))
     for name, row in {row.name: row for row in rows if row.measurement.quality}.items():
         _row(table, name, *(_quality(row, metric) for metric in metrics))
-    out.print(table)
+    _show(out, table)
 
 
 def _comparison(out: Console, report: Report, candidate: Candidate) -> None:
@@ -173,7 +181,7 @@ def _comparison(out: Console, report: Report, candidate: Candidate) -> None:
             verdict,
             seen,
         )
-    out.print(table)
+    _show(out, table)
     if unsure:
         out.print(Text("Sees: the smallest difference that would have been seen; a longer --max-time sees smaller ones.", "dim"))
     lost = [
@@ -198,7 +206,7 @@ def _profiles(out: Console, report: Report, verbose: bool) -> None:
         )
         for layer in layers if verbose else layers[:LONG]:
             _row(table, layer.name, layer.op, figures.significant(layer.ms), f"{100 * layer.share:.1f} %")
-        out.print(table)
+        _show(out, table)
         out.print(Text(f"→ {printable(m.profile.trace)} (open it in ui.perfetto.dev)", "dim"), soft_wrap=True)
 
 
@@ -214,7 +222,7 @@ def _available(out: Console, available: Sequence[AvailablePass]) -> None:
             bounds = figures.NONE if option.bounds is None else " – ".join(map(str, option.bounds))
             _row(table, option.name, option.type, str(option.default), bounds, option.help)
         if found.options:
-            out.print(table)
+            _show(out, table)
 
 
 def _advice(out: Console, advice: Sequence[str]) -> None:
