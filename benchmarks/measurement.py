@@ -3,8 +3,8 @@
     python benchmarks/measurement.py [--cases WORD] [--trials N] [--minutes M] [--save]
 
 Each trial of a case asks every tool, in random order, for a verdict on the same two models, and appends what they said to
-`benchmarks/models/verdicts.jsonl`; a later run goes on where an earlier one ended, so that a long benchmark can be taken in
-pieces while the machine is quiet. A tool whose share of right verdicts is surely on one side of its bar is asked no more.
+`benchmarks/verdicts/trials.jsonl`, which is kept; a later run goes on where an earlier one ended, so that a long benchmark can be
+taken in pieces while a machine is quiet. A tool whose share of right verdicts is surely on one side of its bar is asked no more.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ MODELS = ROOT / "benchmarks" / "models" / "verdicts"
 def main() -> None:
     from benchmarks.verdicts.cases import CASES, files, surroundings
     from benchmarks.verdicts.tools import OURS, TOOLS, install_peers
+    from modelkit.bench.cpu import cpu_name, usable_cores
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", default="", help="only cases whose name holds this")
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, help="of each case, instead of its own number")
     parser.add_argument("--seconds", type=float, help="for a verdict, instead of each case's own")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after the trial in which these are over")
-    parser.add_argument("--results", type=Path, default=MODELS.with_suffix(".jsonl"))
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "verdicts" / "trials.jsonl")
     parser.add_argument("--save", action="store_true", help="write the table into docs/benchmarks.md")
     parser.add_argument("--overhead", action="store_true", help="only measure what measuring adds to a latency")
     arguments = parser.parse_args()
@@ -47,7 +48,7 @@ def main() -> None:
     chosen = [case for case in CASES if arguments.cases in case.name]
     if arguments.seconds:
         chosen = [replace(case, seconds=arguments.seconds) for case in chosen]
-    rows = read(arguments.results)
+    rows, machine = read(arguments.results), f"{cpu_name()}, {usable_cores()} cores"
     for trial in range(max((arguments.trials or case.trials for case in chosen), default=0)):
         for case in chosen:
             if trial >= (arguments.trials or case.trials):
@@ -61,8 +62,8 @@ def main() -> None:
                 with surroundings(case, trial):
                     began = time.monotonic()
                     verdict = TOOLS[tool](case, *files(case, MODELS))
-                    row = {"case": case.name, "tool": tool, "trial": trial, "verdict": verdict, "at": time.time()}
-                    row["seconds"] = round(time.monotonic() - began, 2)
+                    row = {"case": case.name, "tool": tool, "trial": trial, "verdict": verdict}
+                    row |= {"seconds": round(time.monotonic() - began, 2), "at": round(time.time()), "machine": machine}
                 rows.append(row)
                 arguments.results.parent.mkdir(parents=True, exist_ok=True)
                 with arguments.results.open("a") as file:

@@ -30,11 +30,13 @@ def outputs(model: Path, samples: Samples, threads: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Scores:
-    """`values` by model; `resampled` (resamples,) by model, of the same resamples."""
+    """`values` by model; `resampled` (resamples,) by model, of the same resamples; `sqnr`: of the outputs against the original's,
+    in dB."""
 
     metric: str
     values: Mapping[str, float]
     resampled: Mapping[str, np.ndarray]
+    sqnr: Mapping[str, float]
 
     def interval(self, model: str) -> Interval:
         return _interval(self.resampled[model])
@@ -49,13 +51,20 @@ def scores(found: Mapping[str, np.ndarray], original: str, labels: np.ndarray | 
     n = len(found[original])
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float32)  # how often a resample has each sample
+    sqnr = {name: _sqnr(values, found[original]) for name, values in found.items()}
     if labels is not None:
         hits = {name: (logits.argmax(1) == labels).astype(np.float32) for name, logits in found.items()}
-        return Scores("accuracy", {k: float(h.mean()) for k, h in hits.items()}, {k: counts @ h / n for k, h in hits.items()})
+        resampled = {name: counts @ hit / n for name, hit in hits.items()}
+        return Scores("accuracy", {name: float(hit.mean()) for name, hit in hits.items()}, resampled, sqnr)
     ranks = {name: _similarity_ranks(embeddings) for name, embeddings in found.items()}
     ones = np.ones((1, n), np.float32)
     values = {name: float(_correlation(r, ranks[original], ones)[0]) for name, r in ranks.items()}
-    return Scores("Spearman", values, {name: _correlation(r, ranks[original], counts) for name, r in ranks.items()})
+    return Scores("Spearman", values, {name: _correlation(r, ranks[original], counts) for name, r in ranks.items()}, sqnr)
+
+
+def _sqnr(values: np.ndarray, original: np.ndarray) -> float:
+    noise = float(np.sum((values - original) ** 2, dtype=np.float64))
+    return 10 * float(np.log10(np.sum(original**2, dtype=np.float64) / noise)) if noise else float("inf")
 
 
 def _similarity_ranks(embeddings: np.ndarray) -> np.ndarray:

@@ -60,7 +60,18 @@ class Report:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-HEADERS = ("model", "tool", "seconds", "MiB above libraries", "size, MiB", "quality [95%]", "latency, ms", "least", "speed-up")
+HEADERS = (
+    "model",
+    "tool",
+    "seconds",
+    "MiB above libraries",
+    "size, MiB",
+    "quality [95%]",
+    "SQNR, dB",
+    "latency, ms",
+    "least",
+    "speed-up",
+)
 
 
 def rows(result: Result) -> list[tuple[str, ...]]:
@@ -68,7 +79,7 @@ def rows(result: Result) -> list[tuple[str, ...]]:
     original = result.latencies[ORIGINAL]
     for name, made in result.produced.items():
         if made.failure:
-            found.append((result.case.title, name, made.failure, *[""] * 6))
+            found.append((result.case.title, name, made.failure, *[""] * 7))
             continue
         low, high = result.scores.interval(name)
         latency = result.latencies[name]
@@ -80,6 +91,7 @@ def rows(result: Result) -> list[tuple[str, ...]]:
                 "" if name == ORIGINAL else f"{made.above_libraries / MIB:.0f}",
                 f"{made.file_bytes / MIB:.2f}",
                 f"{result.scores.metric} {result.scores.values[name]:.4f} [{low:.4f}, {high:.4f}]",
+                "" if name == ORIGINAL else f"{result.scores.sqnr[name]:.1f}",
                 f"{latency.median:.3f}",
                 f"{latency.least:.3f}",
                 f"{1 / latency.ratio(original)[0]:.2f}×",

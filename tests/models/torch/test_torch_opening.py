@@ -76,6 +76,19 @@ def test_traced_sizes_are_sizes(tmp_path: Path) -> None:
     np.testing.assert_allclose(outputs(model, {"x": x.numpy()}), module(x).detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_traced_convolutions_with_named_padding_are_layers(tmp_path: Path, dimensions: int, padding: str) -> None:
+    path = tmp_path / "model.pt"
+    convolution = [nn.Conv1d, nn.Conv2d, nn.Conv3d][dimensions - 1]
+    module = nn.Sequential(convolution(3, 8, 3, padding=padding), nn.ReLU(), convolution(8, 4, 1, padding=padding, bias=False))
+    x = torch.randn(2, 3, *[5] * dimensions)
+    torch.jit.save(torch.jit.trace(module.eval(), x), path)
+    model = open_model(path, example={"input": x.numpy()})
+    assert [node.kind for node in model.graph.nodes] == ["conv", "activation", "conv"]
+    np.testing.assert_allclose(outputs(model, {"input": x.numpy()}), module(x).detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
 def test_pickled_module(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     torch.save(conv_module(), path)

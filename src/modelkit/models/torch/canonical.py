@@ -1,4 +1,5 @@
-"""Bring exported programs to one shape: products with a constant matrix are aten.linear, and nothing works in place."""
+"""Bring exported programs to one shape: products with a constant matrix are aten.linear, convolutions are of their own number of
+dimensions, and nothing works in place."""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ def canonical(exported: ExportedProgram) -> Program:
     inline_regions(program)
     split_bags(program)
     _as_linear(program)
+    _as_convolutions(program)
     program.prune()
     return program
 
@@ -93,6 +95,14 @@ def _as_linear(program: Program) -> None:
             transposed = _transposed(program, weight)
         node.target = aten.linear.default
         node.args, node.kwargs = (x, transposed, *([] if bias is None else [bias])), {}
+
+
+def _as_convolutions(program: Program) -> None:
+    """What traces hold for padding="same" and "valid" becomes conv1d, conv2d or conv3d, which take the same arguments."""
+    padded = {1: aten.conv1d.padding, 2: aten.conv2d.padding, 3: aten.conv3d.padding}
+    for node in program.graph.nodes:
+        if node.target is aten._convolution_mode.default:
+            node.target = padded[arguments(node)["weight"].meta["val"].dim() - 2]
 
 
 def _transposed(program: Program, weight: fx.Node) -> fx.Node:
