@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -93,7 +90,7 @@ def to_proto(program: Program, outputs: list[str], dims: Mapping[str, str]) -> o
     """
     exported = _with_tensor_outputs(program)
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             converted: Any = torch.onnx.export(exported, dynamo=True, verbose=False, opset_version=_OPSET, optimize=False)
             # Not the exporter's own choice, which would also fold batch norms into weights that are about to change.
             onnxscript.optimizer.fold_constants(converted.model)
@@ -148,12 +145,3 @@ def _name_interface(proto: onnx.ModelProto, inputs: list[str], outputs: list[str
         node.output[:] = [renamed.get(name, name) for name in node.output]
     for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info, *proto.graph.initializer):
         value.name = renamed.get(value.name, value.name)
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """Without what the exporter prints and logs."""
-    silent = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
-    with quiet("torch.onnx", "onnxscript", "onnx_ir"), warnings.catch_warnings(), silent[0], silent[1]:
-        warnings.simplefilter("ignore")
-        yield

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -149,8 +150,7 @@ def named(program: ExportedProgram, names: Sequence[str]) -> ExportedProgram:
 
 def _export(module: nn.Module, example: Example, batch: int, dynamic: Any) -> ExportedProgram:
     args, kwargs = example.call(batch)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with torch.no_grad(), quiet():
         return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic, strict=False)
 
 
@@ -163,15 +163,13 @@ def _filled(dtype: str, dims: tuple[int, ...]) -> torch.Tensor:
 
 
 @contextmanager
-def quiet(*others: str) -> Iterator[None]:
-    """Without torch's log lines about what it falls back on, nor those of other loggers."""
-    loggers = [logging.getLogger(name) for name in ("torch", *others)]
-    before = [(logger, logger.disabled, logger.level) for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
+def quiet() -> Iterator[None]:
+    """Without what exporters and converters log, print and warn of: pages about what they fall back on and why they fail."""
+    before = logging.root.manager.disable
+    logging.disable()
     try:
-        yield
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
     finally:
-        for logger, disabled, level in before:
-            logger.disabled = disabled
-            logger.setLevel(level)
+        logging.disable(before)

@@ -95,8 +95,7 @@ def _export_module(
     module: nn.Module, path: Path, bindings: Bindings | None, example: Mapping[str, Array] | None
 ) -> ExportedProgram:
     names, required = forward_arguments(module)
-    with quiet():
-        return export(module, example_inputs(names, required, bindings, example, str(path)), str(path))
+    return export(module, example_inputs(names, required, bindings, example, str(path)), str(path))
 
 
 def _unpickled(path: Path, *, trust: bool) -> Any:

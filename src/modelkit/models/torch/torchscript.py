@@ -23,6 +23,9 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "sub": operator.sub,
     "mul": operator.mul,
     "floor_divide": operator.floordiv,
+    "floordiv": operator.floordiv,
+    "remainder": operator.mod,
+    "rsub": lambda left, right: right - left,
 }
 _SAME = ("_to_copy", "to", "clone", "detach", "lift_fresh_copy", "lift_fresh")
 _READ = ("_local_scalar_dense", "item")
@@ -30,8 +33,6 @@ _READ = ("_local_scalar_dense", "item")
 
 def open_torchscript(path: Path, bindings: Bindings | None, example: Mapping[str, Array] | None) -> ExportedProgram:
     """Its program. Raises ModelkitError."""
-    from torch._export.converter import TS2EPConverter
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -42,9 +43,8 @@ def open_torchscript(path: Path, bindings: Bindings | None, example: Mapping[str
     names = [argument.name for argument in schema]
     inputs = example_inputs(names, sum(not argument.has_default_value() for argument in schema), bindings, example, str(path))
     try:
-        with torch.no_grad(), warnings.catch_warnings(), quiet():
-            warnings.simplefilter("ignore")
-            converted = TS2EPConverter(script, inputs.call(2)[0] or tuple(inputs.call(2)[1].values())).convert()
+        with torch.no_grad(), quiet():
+            converted = _converter()(script, inputs.call(2)[0] or tuple(inputs.call(2)[1].values())).convert()
     except Exception as error:  # The converter raises whatever operator it does not know.
         reason = str(error).strip().split("\n")[0][:200].rstrip(".")
         raise ModelkitError(
@@ -52,12 +52,21 @@ def open_torchscript(path: Path, bindings: Bindings | None, example: Mapping[str
         ) from error
     graph_module = converted.module()
     _restore_parameters(graph_module, {name for name, _ in script.named_parameters()})
-    _compute_sizes_as_numbers(graph_module)
     graph_module.eval = lambda: graph_module  # type: ignore[method-assign]  # Exported modules refuse it.
     placeholders = [str(node.target) for node in graph_module.graph.nodes if node.op == "placeholder"]
-    with quiet():
-        exported = export(graph_module, Example(dict(zip(placeholders, inputs.tensors.values(), strict=False))), str(path))
+    exported = export(graph_module, Example(dict(zip(placeholders, inputs.tensors.values(), strict=False))), str(path))
     return named(exported, names)
+
+
+def _converter() -> type[Any]:
+    from torch._export.converter import TS2EPConverter
+
+    class Converter(TS2EPConverter):
+        def retrace_as_exported_program(self, gm: fx.GraphModule, *others: Any) -> ExportedProgram:
+            _compute_sizes_as_numbers(gm)
+            return super().retrace_as_exported_program(gm, *others)
+
+    return Converter
 
 
 def _restore_parameters(module: nn.Module, names: set[str]) -> None:
@@ -71,18 +80,17 @@ def _restore_parameters(module: nn.Module, names: set[str]) -> None:
 
 
 def _compute_sizes_as_numbers(module: fx.GraphModule) -> None:
-    """Tracing writes `x.shape[-1] // 2` as arithmetic of tensors that a number is then read from: an exporter can't know it.
-    Compute with the sizes themselves instead."""
+    """Tracing writes `x.shape[-1] // 2` as arithmetic of tensors that a number is then read from, scripting as operators that
+    take no symbols: an exporter can't know what that is. Compute with the sizes themselves instead."""
+    for node in module.graph.nodes:
+        if node.op == "call_function" and base_name(node) in _ARITHMETIC and getattr(node.target, "_overloadname", "") == "int":
+            node.target = _ARITHMETIC[base_name(node)]
     for node in module.graph.nodes:
         if node.op == "call_function" and base_name(node) in _READ:
             with module.graph.inserting_before(node):
                 size = _as_number(module, node.args[0])
             if size is not None:
                 _replace(node, size)
-    # What was assumed of the numbers that were read is found again by the exporter.
-    for node in reversed(module.graph.nodes):
-        if base_name(node) == "_assert_scalar":
-            module.graph.erase_node(node)
     module.graph.eliminate_dead_code()
     module.recompile()
 
@@ -105,8 +113,9 @@ def _as_number(module: fx.GraphModule, value: Any) -> int | fx.Node | None:
         return size if isinstance(size, int | fx.Node) and not isinstance(size, bool) else None
     if name in _SAME:
         return _as_number(module, value.args[0])
-    if name in _ARITHMETIC and len(value.args) == 2 and not value.kwargs:
-        left, right = (_as_number(module, argument) for argument in value.args)
+    factors = (*value.args[2:], *value.kwargs.values())  # alpha
+    if name in _ARITHMETIC and len(value.args) >= 2 and all(factor == 1 for factor in factors):
+        left, right = (_as_number(module, argument) for argument in value.args[:2])
         if left is None or right is None:
             return None
         compute = _ARITHMETIC[name]
