@@ -62,14 +62,35 @@ class Rotated(nn.Module):
         y = self.first(x)
         half = y.shape[-1] // 2
         y = y + torch.cat([-y[..., half:], y[..., :half]], -1)
+        y = nn.functional.pad(y, (0, 0, 0, (4 - x.shape[1] % 4) % 4))[:, : x.shape[1]]  # to whole windows, and back
+        root = y.shape[-1] ** 0.5
+        side = root.to(torch.int64) if isinstance(root, torch.Tensor) else int(root)
+        y = y.reshape(x.shape[0], -1, side, side).transpose(2, 3).reshape(y.shape)
         y = y.reshape(x.shape[0] * x.shape[1], y.shape[-1] - half + half)
         return torch.relu(self.last(y)).reshape(x.shape[0], -1)
 
 
-def test_traced_sizes_are_sizes(tmp_path: Path) -> None:
-    path, module = tmp_path / "model.pt", Rotated().eval()
+class Scripted(nn.Module):
+    """Sizes computed from sizes, as numbers: a script holds them as operators that know no symbols."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 16), nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x)
+        half = y.size(2) // 2
+        y = torch.cat([y[:, :, half:], y[:, :, :half]], 2).reshape(x.size(0) * x.size(1), 3 * half - half)
+        return torch.relu(self.last(y)).reshape(x.size(0), -1)
+
+
+@pytest.mark.parametrize(
+    ("module", "script"), [(Rotated, torch.jit.trace), (Scripted, lambda module, x: torch.jit.script(module))]
+)
+def test_computed_sizes_are_sizes(tmp_path: Path, module: Any, script: Any) -> None:
+    path, module = tmp_path / "model.pt", module().eval()
     x = torch.randn(5, 3, 6)
-    torch.jit.save(torch.jit.trace(module, x[:2]), path)
+    torch.jit.save(script(module, x[:2]), path)
     model = open_model(path, example={"x": x.numpy()})
     assert not any(node.op in ("aten._local_scalar_dense", "aten.item") for node in model.graph.nodes)
     assert model.graph.inputs[0].dims[0] == "batch" and all(edge.shape is not None for edge in model.graph.edges.values())

@@ -26,8 +26,11 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "floordiv": operator.floordiv,
     "remainder": operator.mod,
     "rsub": lambda left, right: right - left,
+    "pow": operator.pow,
+    "div": operator.truediv,
 }
-_SAME = ("_to_copy", "to", "clone", "detach", "lift_fresh_copy", "lift_fresh")
+_TYPED = ("_to_copy", "to")
+_SAME = ("clone", "detach", "lift_fresh_copy", "lift_fresh")
 _READ = ("_local_scalar_dense", "item")
 
 
@@ -95,36 +98,40 @@ def _compute_sizes_as_numbers(module: fx.GraphModule) -> None:
     module.recompile()
 
 
-def _as_number(module: fx.GraphModule, value: Any) -> int | fx.Node | None:
+def _as_number(module: fx.GraphModule, value: Any) -> float | fx.Node | None:
     """What a tensor without axes holds, if it is computed from sizes."""
-    if isinstance(value, int):
+    if isinstance(value, int | float):
         return value
     if not isinstance(value, fx.Node):
         return None
     if value.op == "get_attr":
         tensor = operator.attrgetter(str(value.target))(module)
-        whole = isinstance(tensor, torch.Tensor) and not tensor.dim() and not tensor.is_floating_point()
-        return int(tensor) if whole else None
+        return tensor.item() if isinstance(tensor, torch.Tensor) and not tensor.dim() else None
     if value.op != "call_function":
         return None
-    name = base_name(value)
+    name, others = base_name(value), (*value.args[1:], *value.kwargs.values())
     if name == "scalar_tensor":
         size = value.args[0]
         return size if isinstance(size, int | fx.Node) and not isinstance(size, bool) else None
     if name in _SAME:
         return _as_number(module, value.args[0])
-    factors = (*value.args[2:], *value.kwargs.values())  # alpha
-    if name in _ARITHMETIC and len(value.args) >= 2 and all(factor == 1 for factor in factors):
-        left, right = (_as_number(module, argument) for argument in value.args[:2])
-        if left is None or right is None:
-            return None
-        compute = _ARITHMETIC[name]
-        known = isinstance(left, int) and isinstance(right, int)
-        return compute(left, right) if known else module.graph.call_function(compute, (left, right))
+    if name in _TYPED:
+        number = _as_number(module, value.args[0])
+        whole = any(isinstance(kind, torch.dtype) and not kind.is_floating_point for kind in others)
+        return _computed(module, torch.sym_int, number) if whole else number
+    if name in _ARITHMETIC and all(factor == 1 for factor in others[1:]):  # alpha; how a division is rounded is not known
+        return _computed(module, _ARITHMETIC[name], *(_as_number(module, argument) for argument in value.args[:2]))
     return None
 
 
-def _replace(node: fx.Node, size: int | fx.Node) -> None:
+def _computed(module: fx.GraphModule, compute: Callable[..., Any], *numbers: float | fx.Node | None) -> float | fx.Node | None:
+    if None in numbers:
+        return None
+    known = not any(isinstance(number, fx.Node) for number in numbers)
+    return compute(*numbers) if known else module.graph.call_function(compute, numbers)
+
+
+def _replace(node: fx.Node, size: float | fx.Node) -> None:
     for user in list(node.users):
         given = (user.args, user.kwargs)
         user.args, user.kwargs = fx.map_arg(given, lambda argument: size if argument is node else argument)
