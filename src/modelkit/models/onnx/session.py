@@ -18,14 +18,16 @@ from .tensors import Tensor, forget
 
 # Smaller tensors stay in the model's bytes: shape inference reads their values, and a view each would be a waste.
 _INLINE_BYTES = 1024
-_M_MMAP_THRESHOLD, _BIG_BLOCK = -3, 128 << 10  # malloc.h; its default before it starts to learn
+_M_MMAP_THRESHOLD, _BIG_BLOCK = -3, 1 << 20  # malloc.h
 
 
 class Session:
     """A program made ready to run. Its big tensors are not copied into a message: the runtime reads them from the file that they
-    lie in, or is given the arrays. (A model of 400 MB then takes 410 MB; as one message it takes 1000.)"""
+    lie in, or is given the arrays. (A model of 400 MB then takes 410 MB; as one message it takes 1000.)
 
-    def __init__(self, program: Program, outputs: Sequence[str], optimise: bool = True) -> None:
+    alike: all batches have one size, so the runtime may keep its blocks for the next: it would keep the peak of each size."""
+
+    def __init__(self, program: Program, outputs: Sequence[str], optimise: bool = True, alike: bool = False) -> None:
         import onnxruntime as ort
 
         model, given, folder = _message(program, outputs)
@@ -35,7 +37,7 @@ class Session:
         # At the highest level its convolutions in blocks may lose a value that is asked for, where widths are no multiple of one.
         for level in (levels.ORT_ENABLE_ALL, levels.ORT_ENABLE_EXTENDED) if optimise else (levels.ORT_DISABLE_ALL,):
             options = ort.SessionOptions()
-            options.enable_cpu_mem_arena = False  # it would keep the peak of every shape it has seen
+            options.enable_cpu_mem_arena = alike
             options.log_severity_level = 4
             # Threads that spin between batches only burn what reading and counting the values could use.
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -72,7 +74,7 @@ def observe(
 ) -> Iterator[dict[str, Array]]:
     """For each batch, the values of `edges` (which may be model inputs)."""
     fed = [edge for edge in edges if edge in program.inputs]
-    session = Session(program, [edge for edge in edges if edge not in program.inputs], optimise)
+    session = Session(program, [edge for edge in edges if edge not in program.inputs], optimise, alike=True)
     try:
         for batch in batches:
             values = session.run(batch)
@@ -121,7 +123,7 @@ def return_memory() -> None:
 
 def return_big_blocks_at_once() -> None:
     """Let glibc map every activation by itself: it learns to keep blocks of the sizes that it sees freed, and the peak of a run
-    is then twice that of the values alive. (Mapping each anew takes time: only for where all values of a run are kept.)"""
+    is then twice that of the values alive. (Mapping each anew takes time: only big ones, where all values of a run are kept.)"""
     tune = getattr(ctypes.CDLL(None), "mallopt", None)
     if tune is not None:
         tune(_M_MMAP_THRESHOLD, _BIG_BLOCK)
