@@ -52,7 +52,7 @@ def left_alone(model: Model, plan: Plan, build: Build, feeds: Feeds, threads: in
         taken = min(time([best], 0.0, rounds=1)[best])
         if taken > _LONG_MS:
             parts = [] if taken > _SLOW_MS else parts[:_FEW]
-        times = time([None, best, *parts], seconds / 2, rounds=1)
+        times = time([None, best, *parts], seconds / 4, rounds=1)
         parts = [part for part in parts if min(times[part]) < min(times[best])]
         for left, again in time([None, best, *parts], seconds / 2, rounds=1).items():
             times[left] += again
