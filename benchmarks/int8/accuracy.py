@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from modelkit.bench.metrics.distance import SignalToNoise
+from modelkit.bench.metrics.metric import Evaluated
+
 from .cases import Samples
 
 RESAMPLES = 1000
@@ -51,7 +54,9 @@ def scores(found: Mapping[str, np.ndarray], original: str, labels: np.ndarray | 
     n = len(found[original])
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float32)  # how often a resample has each sample
-    sqnr = {name: _sqnr(values, found[original]) for name, values in found.items()}
+    noise = SignalToNoise()
+    reference = [found[original]]
+    sqnr = {name: noise.total(noise.rows(Evaluated({}, [values], reference=reference))) for name, values in found.items()}
     if labels is not None:
         hits = {name: (logits.argmax(1) == labels).astype(np.float32) for name, logits in found.items()}
         resampled = {name: counts @ hit / n for name, hit in hits.items()}
@@ -60,11 +65,6 @@ def scores(found: Mapping[str, np.ndarray], original: str, labels: np.ndarray | 
     ones = np.ones((1, n), np.float32)
     values = {name: float(_correlation(r, ranks[original], ones)[0]) for name, r in ranks.items()}
     return Scores("Spearman", values, {name: _correlation(r, ranks[original], counts) for name, r in ranks.items()}, sqnr)
-
-
-def _sqnr(values: np.ndarray, original: np.ndarray) -> float:
-    noise = float(np.sum((values - original) ** 2, dtype=np.float64))
-    return 10 * float(np.log10(np.sum(original**2, dtype=np.float64) / noise)) if noise else float("inf")
 
 
 def _similarity_ranks(embeddings: np.ndarray) -> np.ndarray:
