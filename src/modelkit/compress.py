@@ -137,6 +137,8 @@ def quantize(
         changed = base.copy()
         correct.add(changed, chosen, chains)
         apply(changed, variant, forms, grids, smoothed)
+        if variant.static or variant.dynamic:
+            changed.provenance.target = wanted.target.name
         return changed
 
     if plan.static and wanted.measure and base.family == "onnx":

@@ -39,11 +39,13 @@ class Preprocessing:
 
 @dataclass
 class Provenance:
-    """What travels inside the file: the passes that made it, the forms of its layers, and its preprocessing."""
+    """What travels inside the file: the passes that made it, the forms of its layers, its preprocessing, and the processor that
+    its integer layers are laid out for (of `core.targets`)."""
 
     history: list[dict[str, Any]] = field(default_factory=list)
     forms: dict[str, str] = field(default_factory=dict)
     preprocessing: Preprocessing | None = None
+    target: str | None = None
 
 
 class Model(Protocol):

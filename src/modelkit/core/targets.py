@@ -8,16 +8,26 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Target:
     """`signed_activations`: s8 instead of u8. `reduce_range`: weights keep 7 of 8 bits, because the processor adds two u8·s8
-    products in 16 bits and would saturate (VPMADDUBSW without VNNI)."""
+    products in 16 bits and would saturate (VPMADDUBSW without VNNI). `padded`: integer products need rows and widths of certain
+    sizes (CUDA's matrix units)."""
 
     name: str
-    signed_activations: bool
-    reduce_range: bool
+    signed_activations: bool = False
+    reduce_range: bool = False
+    padded: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether sums of products of any 8-bit integers are exact."""
+        return not self.reduce_range
 
 
 TARGETS = {
-    "vnni": Target("vnni", signed_activations=False, reduce_range=False),
-    "avx2": Target("avx2", signed_activations=False, reduce_range=True),
-    "neon": Target("neon", signed_activations=False, reduce_range=False),
-    "cuda": Target("cuda", signed_activations=True, reduce_range=False),
+    target.name: target
+    for target in (
+        Target("vnni"),
+        Target("avx2", reduce_range=True),
+        Target("neon"),
+        Target("cuda", signed_activations=True, padded=True),
+    )
 }

@@ -141,7 +141,7 @@ def _by_weight(graph: Graph) -> dict[str, list[str]]:
 
 def _carry(source: Provenance, target: Provenance) -> None:
     target.history[:] = copy.deepcopy(source.history)
-    target.preprocessing = source.preprocessing
+    target.preprocessing, target.target = source.preprocessing, source.target
 
 
 def _take_grids_out(proto: onnx.ModelProto) -> dict[str, tuple[Grid, frozenset[str] | None]]:

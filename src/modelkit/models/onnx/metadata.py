@@ -15,7 +15,7 @@ from modelkit.core.model import Preprocessing, Provenance
 
 from .program import Program
 
-_HISTORY, _FORMS, _PREPROCESSING = "modelkit.history", "modelkit.forms", "modelkit.preprocessing"
+_HISTORY, _FORMS, _PREPROCESSING, _TARGET = (f"modelkit.{it}" for it in ("history", "forms", "preprocessing", "target"))
 
 
 def read(structure: onnx.ModelProto, path: Path) -> Provenance:
@@ -24,8 +24,12 @@ def read(structure: onnx.ModelProto, path: Path) -> Provenance:
     try:
         stated = json.loads(entries.get(_PREPROCESSING, "null"))
         preprocessing = stated and Preprocessing(float(stated["scale"]), tuple(stated["mean"]), tuple(stated["std"]))
+        target = json.loads(entries.get(_TARGET, "null"))
         return Provenance(
-            list(json.loads(entries.get(_HISTORY, "[]"))), dict(json.loads(entries.get(_FORMS, "{}"))), preprocessing
+            list(json.loads(entries.get(_HISTORY, "[]"))),
+            dict(json.loads(entries.get(_FORMS, "{}"))),
+            preprocessing,
+            target if isinstance(target, str) else None,
         )
     except (ValueError, KeyError, TypeError):
         warnings.warn(InputWarning(f"{path}: its modelkit metadata can't be read and is left out."), stacklevel=2)
@@ -40,7 +44,12 @@ def written(program: Program, provenance: Provenance) -> Program:
     structure.ClearField("metadata_props")
     structure.metadata_props.extend(others)
     preprocessing = dataclasses.asdict(provenance.preprocessing) if provenance.preprocessing else None
-    for key, value in ((_HISTORY, provenance.history), (_FORMS, provenance.forms), (_PREPROCESSING, preprocessing)):
+    for key, value in (
+        (_HISTORY, provenance.history),
+        (_FORMS, provenance.forms),
+        (_PREPROCESSING, preprocessing),
+        (_TARGET, provenance.target),
+    ):
         if value:
             structure.metadata_props.add(key=key, value=json.dumps(value))
     return dataclasses.replace(program, structure=structure)

@@ -21,13 +21,8 @@ Lowering = Callable[[Program, fx.Node, Grid], fx.Node]
 def fake_quantize(program: Program, x: fx.Node, grid: Grid) -> fx.Node:
     """x on `grid`, in x's own type: round(x / scale) + zero point, clamped, and back."""
     value = _to_float32(program, x)
-    value = program.call(aten.div.Tensor, value, grid.scale)
-    value = program.call(aten.round.default, value)
-    value = program.call(aten.add.Tensor, value, grid.zero_point)
-    value = program.call(aten.clamp.default, value, grid.low, grid.high)
-    value = program.call(aten.sub.Tensor, value, grid.zero_point)
-    value = program.call(aten.mul.Tensor, value, grid.scale)
-    return _to_type_of(program, value, x)
+    rounded = program.call(aten.round.default, program.call(aten.div.Tensor, value, grid.scale))
+    return _to_type_of(program, dequantised(program, rounded, grid.scale, grid.zero_point, grid.signed), x)
 
 
 def fake_quantize_dynamic(program: Program, x: fx.Node) -> fx.Node:
@@ -39,15 +34,20 @@ def fake_quantize_dynamic(program: Program, x: fx.Node) -> fx.Node:
     scale = program.call(aten.masked_fill.Scalar, scale, program.call(aten.eq.Scalar, scale, 0.0), 1.0)
     zero = program.call(aten.div.Tensor, program.call(aten.neg.default, low), scale)
     zero = program.call(aten.round.default, program.call(aten.clamp.default, zero, 0.0, 255.0))
-    codes = program.call(aten.round.default, program.call(aten.div.Tensor, value, scale))
-    codes = program.call(aten.clamp.default, program.call(aten.add.Tensor, codes, zero), 0, 255)
-    value = program.call(aten.mul.Tensor, program.call(aten.sub.Tensor, codes, zero), scale)
-    return _to_type_of(program, value, x)
+    rounded = program.call(aten.round.default, program.call(aten.div.Tensor, value, scale))
+    return _to_type_of(program, dequantised(program, rounded, scale, zero, signed=False), x)
+
+
+def dequantised(program: Program, rounded: fx.Node, scale: Any, zero: Any, signed: bool) -> fx.Node:
+    """(clamp(rounded + zero) − zero) · scale: the value on its grid, in float32."""
+    low, high = (-128, 127) if signed else (0, 255)
+    codes = program.call(aten.clamp.default, program.call(aten.add.Tensor, rounded, zero), low, high)
+    return program.call(aten.mul.Tensor, program.call(aten.sub.Tensor, codes, zero), scale)
 
 
 def match_grid(node: fx.Node) -> tuple[fx.Node, Grid] | None:
     """(x, grid) if `node` is the last operator of what `fake_quantize` wrote."""
-    body = _uncast(node)
+    body = uncast(node)
     scaled = _scalar(body, aten.mul.Tensor)
     shifted = _scalar(scaled[0], aten.sub.Tensor) if scaled else None
     if scaled is None or shifted is None or shifted[0].target is not aten.clamp.default or len(shifted[0].args) != 3:
@@ -65,7 +65,7 @@ def match_grid(node: fx.Node) -> tuple[fx.Node, Grid] | None:
 
 def match_dynamic_grid(node: fx.Node) -> fx.Node | None:
     """x if `node` is the last operator of what `fake_quantize_dynamic` wrote."""
-    body = _uncast(node)
+    body = uncast(node)
     path = (aten.mul.Tensor, aten.sub.Tensor, aten.clamp.default, aten.add.Tensor, aten.round.default, aten.div.Tensor)
     step: Any = body
     found = []
@@ -85,6 +85,17 @@ def match_dynamic_grid(node: fx.Node) -> fx.Node | None:
     return _source(node, body, step)
 
 
+def grid_parts(node: fx.Node) -> tuple[fx.Node, Any, Any, bool] | None:
+    """(x / scale rounded, scale, zero point, whether the codes are signed) of a value on a grid, static or found at run time:
+    scale and zero point are numbers or nodes. None for other values."""
+    if match_grid(node) is None and match_dynamic_grid(node) is None:
+        return None
+    product: Any = uncast(node)
+    clamped = product.args[0].args[0]
+    rounded, zero = clamped.args[0].args
+    return rounded, product.args[1], zero, clamped.args[1] == -128
+
+
 def _reads(node: fx.Node, source: fx.Node, depth: int = 8) -> bool:
     """Whether `node` is computed from `source` within a few steps."""
     return node is source or (depth > 0 and any(_reads(argument, source, depth - 1) for argument in node.all_input_nodes))
@@ -98,7 +109,8 @@ def _scalar(node: Any, target: Any) -> tuple[fx.Node, float] | None:
     return (value, number) if isinstance(value, fx.Node) and isinstance(number, int | float) else None
 
 
-def _uncast(node: fx.Node) -> fx.Node:
+def uncast(node: fx.Node) -> fx.Node:
+    """What a cast to a half precision reads; another node itself."""
     if node.op == "call_function" and node.target is aten.to.dtype and node.args[1] in (torch.float16, torch.bfloat16):
         assert isinstance(node.args[0], fx.Node)
         return node.args[0]

@@ -7,6 +7,7 @@ model is run or saved. So a layer can be changed again, and the same program can
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,12 +24,14 @@ from ...core.forms import Array, Dense, DynamicGrid, Quantized, Sparse, WeightFo
 from ...core.graph import Graph, Node
 from ...core.lowrank import LowRank, check_shape
 from ...core.model import EdgeGrid, Feeds, Provenance
+from ...core.targets import TARGETS
 from . import moving, running, saving, stored
 from .canonical import canonical
 from .constants import Constants
 from .factorising import bypass, factorise
 from .forms import Stored, StoredForms, to_array, to_tensor
 from .graph import View, view
+from .integers import to_integers
 from .lowering import Records, lower
 from .opening import open_program
 from .program import Program, arguments
@@ -61,6 +64,7 @@ class TorchModel:
         self._view: View | None = None
         self._constants: Constants | None = None
         self._lowered: tuple[Program, list[Records]] | None = None
+        self._final: tuple[Program, list[Records]] | None = None
         self._indices: dict[str, Array] | None = None
 
     @classmethod
@@ -85,6 +89,7 @@ class TorchModel:
     ) -> TorchModel:
         """The model of a program. `text` is the note that modelkit left in its file."""
         program = canonical(exported)
+        stored.raise_integers(program, text)
         grids = stored.raise_grids(program)
         forms, names = stored.raise_forms(program, text)
         model = cls(program, path, format, stored.provenance_of(text), Shapes(program, bindings), forms, names, {})
@@ -244,13 +249,15 @@ class TorchModel:
         missing = [name for name in wanted if name not in self.graph.edges]
         if missing:
             raise ModelkitError(f"There is no edge {missing[0]} in the model.", "Ask for edges of its graph.")
-        lowered, names = self._written()[0], self._written_names()
+        final = self._written()[0]
+        names = self._renamed(final)
         for batch in batches:
-            values = running.run(lowered, batch, {*wanted, *names.values()})
+            values = running.run(final, batch, {*wanted, *names.values()})
             yield {name: values[names.get(name, name)] for name in wanted}
 
     def segment(self, given: Iterable[str], wanted: Iterable[str]) -> Callable[[Feeds], Mapping[str, Array]]:
-        lowered, edges = self._written()[0], self._written_names()
+        lowered = self._decoded()[0]
+        edges = self._renamed(lowered)
         names = {edge: edges.get(edge, edge) for edge in wanted}
         # Only values that are read as they are can be given: what an output is called when written is never read.
         compute = running.segment(lowered, set(given), set(names.values()))
@@ -261,9 +268,9 @@ class TorchModel:
 
         return run
 
-    def _written_names(self) -> dict[str, str]:
-        """What the model's outputs are called in the program that is written."""
-        before, after = self._program.user_outputs(), self._written()[0].user_outputs()
+    def _renamed(self, lowered: Program) -> dict[str, str]:
+        """What the model's outputs are called in a lowered program."""
+        before, after = self._program.user_outputs(), lowered.user_outputs()
         return {old.name: new.name for old, new in zip(before, after, strict=True)}
 
     def walk(self, batches: Sequence[Feeds], edges: Iterable[str]) -> Iterator[tuple[str, list[Array]]]:
@@ -274,18 +281,17 @@ class TorchModel:
             entries = {site: self._forms[site] for site in sites if self._forms.get(site) is not before.get(site)}
             return {argument: to_tensor(entry.form.decode()) for (_, argument), entry in entries.items()}
 
-        return walk(self._written()[0], batches, list(dict.fromkeys(edges)), changed)
+        return walk(self._decoded()[0], batches, list(dict.fromkeys(edges)), changed)
 
     def copy(self) -> TorchModel:
-        provenance = Provenance(list(self.provenance.history), dict(self.provenance.forms), self.provenance.preprocessing)
         return TorchModel(
-            self._program.copy(), self.path, self.format, provenance, self._shapes, self._forms, self._names, self._grids
-        )
+            self._program.copy(), self.path, self.format, deepcopy(self.provenance), self._shapes, self._forms, self._names,
+            self._grids,
+        )  # fmt: skip
 
     def save(self, path: Path) -> None:
-        lowered, records = self._written()
-        text = stored.note(self.provenance, records, self._operator_names())
-        saving.save(lowered, Path(path), text)
+        program, records = self._written()
+        saving.save(program, Path(path), stored.note(self.provenance, records, self._operator_names()))
 
     def to_onnx(self) -> tuple[onnx.ModelProto, dict[str, str]]:
         """The model in ONNX and the initializer that is each layer's weight.
@@ -345,6 +351,18 @@ class TorchModel:
         return self._written()[0].exported()
 
     def _written(self) -> tuple[Program, list[Records]]:
+        """As the file has it: integer layers are products of integers."""
+        if self._final is None:
+            target = TARGETS.get(self.provenance.target or "")
+            program, records = self._decoded()
+            program, integers = to_integers(program, exact=bool(target and target.exact), padded=bool(target and target.padded))
+            self._final = program, [
+                {**it, "signed_activations": integers[it["operator"]]} if it["operator"] in integers else it for it in records
+            ]
+        return self._final
+
+    def _decoded(self) -> tuple[Program, list[Records]]:
+        """With every weight decoded where its layer reads it, and every activation put on its grid in floating point."""
         if self._lowered is None:
             self._lowered = lower(self._program, self._forms, self._placed_grids())
         return self._lowered
@@ -373,7 +391,7 @@ class TorchModel:
         return self._constants
 
     def _changed(self) -> None:
-        self._view = self._constants = self._lowered = self._indices = None
+        self._view = self._constants = self._lowered = self._final = self._indices = None
 
     def _argument(self, node: str, role: str) -> fx.Node | None:
         name, argument = self._built().sites[node, role]

@@ -20,6 +20,7 @@ from ...core.model import EdgeGrid, Preprocessing, Provenance
 from .constants import Constants
 from .forms import Site, Stored, StoredForms, to_array, torch_dtype
 from .grids import match_dynamic_grid, match_grid
+from .integers import from_integers
 from .program import Program, arguments, rename, set_argument
 from .sparse import read_sparse
 from .weights import read
@@ -34,7 +35,8 @@ def note(provenance: Provenance, records: list[dict[str, Any]], names: Mapping[s
     for record in records:
         forms.setdefault(names[record["operator"]], {})[record["argument"]] = record
     preprocessing = asdict(provenance.preprocessing) if provenance.preprocessing else None
-    return json.dumps({"history": provenance.history, "forms": forms, "preprocessing": preprocessing}, default=str)
+    found = {"history": provenance.history, "forms": forms, "preprocessing": preprocessing, "target": provenance.target}
+    return json.dumps(found, default=str)
 
 
 def provenance_of(text: str) -> Provenance:
@@ -42,6 +44,8 @@ def provenance_of(text: str) -> Provenance:
     found = _parse(text)
     history = found.get("history")
     provenance = Provenance(history=[entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else [])
+    target = found.get("target")
+    provenance.target = target if isinstance(target, str) else None
     preprocessing = found.get("preprocessing")
     if isinstance(preprocessing, dict):
         try:
@@ -50,6 +54,13 @@ def provenance_of(text: str) -> Provenance:
         except (KeyError, TypeError, ValueError):
             provenance.preprocessing = None
     return provenance
+
+
+def raise_integers(program: Program, text: str) -> None:
+    """Turn products of integers into layers that read a decoded weight and an activation on a grid."""
+    found = _parse(text).get("forms")
+    layers = [records for records in found.values() if isinstance(records, dict)] if isinstance(found, dict) else []
+    from_integers(program, [it for it in layers if "signed_activations" in it.get("weight", {})])
 
 
 def raise_forms(program: Program, text: str) -> tuple[StoredForms, dict[str, str]]:

@@ -67,7 +67,7 @@ def decode(program: Program, buffers: Buffers) -> fx.Node:
     """Compute the whole weight, where the graph inserts now."""
     form = buffers.form
     if not in_rows(form):
-        return _cast(program, _dequantise(program, buffers.codes, buffers.scale, buffers.zero, grouped=False), form.dtype)
+        return scaled(program, buffers.codes, buffers.scale, form.dtype, buffers.zero)
     rows = _decode_rows(program, buffers, buffers.codes, buffers.scale, buffers.zero)
     shape, axis = form.shape, form.axis
     moved = [shape[axis], *(n for i, n in enumerate(shape) if i != axis)]
@@ -77,6 +77,11 @@ def decode(program: Program, buffers: Buffers) -> fx.Node:
         order.insert(axis, 0)
         weight = program.call(aten.permute.default, weight, order)
     return _cast(program, weight, form.dtype)
+
+
+def scaled(program: Program, codes: fx.Node, scale: fx.Node, dtype: str, zero: fx.Node | int | None = None) -> fx.Node:
+    """(codes − zero) · scale, computed in float32, where the graph inserts now."""
+    return _cast(program, _dequantise(program, codes, scale, zero, grouped=False), dtype)
 
 
 def decode_rows(program: Program, buffers: Buffers, indices: fx.Node) -> tuple[fx.Node, fx.Node]:

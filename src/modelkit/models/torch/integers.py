@@ -1,0 +1,281 @@
+"""Linear layers with 8-bit weights and activations as integer products (aten._int_mm, which CPUs and CUDA have kernels for).
+
+`to_integers` takes what `lower` decodes and fake-quantises, and computes the same number from a sum of integers,
+    y = (q Wᵀ + c) · (s_x · s_w),   q = clamp(round(x / s_x) + z, −128, 127),   c = b / (s_x · s_w) − z · Σ_k W,
+where b is on the grid of the products; unsigned codes are shifted by −128 into the signed ones that the kernels read.
+`from_integers` finds such layers in a file again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+
+from .grids import dequantised, grid_parts, uncast
+from .program import Program, arguments, rename
+from .weights import scaled
+
+aten = torch.ops.aten
+_EXACT = 64  # codes up to this never saturate where a processor adds two products in 16 bits
+_ROWS, _BLOCK = 17, 8  # CUDA's kernel wants at least so many rows, and widths that are multiples
+_SHIFT = 128  # from unsigned codes to signed ones
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A linear layer in its two writings. `codes` (N, K) int8 and `scale` are placeholders; the input's grid divides by `step`,
+    rounds, and adds `zero`: numbers, or nodes where the grid is found at run time."""
+
+    codes: fx.Node
+    scale: fx.Node
+    rounded: fx.Node
+    step: float | fx.Node
+    zero: float | fx.Node
+    signed: bool
+    bias: fx.Node | None
+
+
+def to_integers(program: Program, *, exact: bool, padded: bool) -> tuple[Program, dict[str, bool]]:
+    """A copy of `program` with its layers of that kind as integer products, by name: whether their activations are signed.
+
+    exact: whether the processor adds the products of any 8-bit codes without saturating; where not, only weights of 7 bits are
+    taken. padded: let the products have the sizes that CUDA asks for.
+    """
+    program = program.copy()
+    found: dict[str, bool] = {}
+    shared: dict[Any, fx.Node] = {}
+    for node in list(program.graph.nodes):
+        layer = _fake_quantised(program, node) if node.target is aten.linear.default else None
+        if layer is not None and (exact or _within(program.tensors[str(program.target(layer.codes))], _EXACT)):
+            found[node.name] = layer.signed
+            _write(program, node, layer, padded, shared)
+    program.prune()
+    return program, found
+
+
+def from_integers(program: Program, layers: Iterable[dict[str, Any]]) -> None:
+    """Put layers back as they were before `to_integers`, each given by what the note says of its weight and its bias. What does
+    not look as `to_integers` writes it stays."""
+    nodes = program.nodes()
+    for records in layers:
+        try:
+            _read(program, nodes[records["weight"]["operator"]], records)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, AssertionError):
+            continue  # The note does not fit the program.
+    program.prune()
+
+
+def _fake_quantised(program: Program, node: fx.Node) -> _Layer | None:
+    x, weight, bias = (arguments(node)[name] for name in ("input", "weight", "bias"))
+    decoded, grid = _decoded(program, weight), grid_parts(x) if isinstance(x, fx.Node) else None
+    if decoded is None or grid is None or decoded[0].meta["val"].dtype is not torch.int8 or decoded[0].meta["val"].dim() != 2:
+        return None
+    return _Layer(*decoded, *grid, bias)
+
+
+def _decoded(program: Program, node: Any) -> tuple[fx.Node, fx.Node] | None:
+    """(codes, scale) of a constant that is nothing but the one times the other."""
+    product = uncast(node) if isinstance(node, fx.Node) else None
+    if product is None or product.target is not aten.mul.Tensor:
+        return None
+    cast, scale = product.args
+    if not isinstance(cast, fx.Node) or cast.target is not aten.to.dtype or not isinstance(scale, fx.Node):
+        return None
+    codes = cast.args[0]
+    if not isinstance(codes, fx.Node) or program.value(codes) is None or program.value(scale) is None:
+        return None
+    return codes, scale
+
+
+def _within(codes: torch.Tensor, limit: int) -> bool:
+    return codes.numel() == 0 or int(codes.to(torch.int16).abs().max()) <= limit
+
+
+# From the decoded weight and the fake-quantised input to a sum of integers.
+
+
+def _write(program: Program, node: fx.Node, layer: _Layer, padded: bool, shared: dict[Any, fx.Node]) -> None:
+    call, before = program.call, set(program.graph.nodes)
+    shift = 0 if layer.signed else _SHIFT
+    target = str(program.target(layer.codes))
+    name, codes = target.removesuffix("_codes"), program.tensors[target]
+    outputs, (*leading, inputs) = node.meta["val"].shape[-1], layer.rounded.meta["val"].shape
+    sums = codes[:outputs, :inputs].sum(1, dtype=torch.int32)
+    with program.graph.inserting_before(node):
+        zero = layer.zero
+        if isinstance(zero, fx.Node):
+            key = (layer.rounded, "zero")
+            zero = shared[key] if key in shared else call(aten.sub.Tensor, zero, shift)
+            shared[key] = zero
+        else:
+            zero = zero - shift
+        q = _codes_of_input(program, layer.rounded, zero, shared)
+        sizes = [size if isinstance(size, int) else call(aten.sym_size.int, q, axis) for axis, size in enumerate(leading)]
+        y = _product(program, q, layer.codes, outputs, padded)
+        bias = layer.bias
+        if isinstance(zero, fx.Node):
+            moved = call(aten.mul.Tensor, program.add_tensor(f"{name}_sums", sums), call(aten.to.dtype, zero, torch.int32))
+            y = call(aten.sub.Tensor, y, moved)
+        else:
+            assert isinstance(layer.step, float)
+            of_bias = _on_product_grid(program, layer, np.float32(layer.step))
+            added = -int(zero) * sums
+            if of_bias is not None:
+                bias = None
+                held = str(program.target(of_bias))
+                program.tensors[held] = program.tensors[held] + added
+                y = call(aten.add.Tensor, y, of_bias)
+            elif added.any():
+                y = call(aten.add.Tensor, y, program.add_tensor(f"{name}_offset", added))
+        scale = call(aten.mul.Tensor, call(aten.reshape.default, layer.scale, [-1]), layer.step)
+        y = call(aten.mul.Tensor, y, scale)
+        y = y if bias is None else call(aten.add.Tensor, y, bias)
+        y = y if len(sizes) == 1 else call(aten.reshape.default, y, [*sizes, outputs])
+        dtype = node.meta["val"].dtype
+        y = y if y.meta["val"].dtype is dtype else call(aten.to.dtype, y, dtype)
+    for made in program.graph.nodes:
+        if made not in before and "nn_module_stack" in node.meta:
+            made.meta["nn_module_stack"] = node.meta["nn_module_stack"]
+    _replace(program, node, y)
+
+
+def _codes_of_input(program: Program, rounded: fx.Node, zero: Any, shared: dict[Any, fx.Node]) -> fx.Node:
+    """The int8 codes, once for all the layers that read them."""
+    if (rounded, zero) not in shared:
+        with program.graph.inserting_before(zero.next if isinstance(zero, fx.Node) else rounded.next):
+            q = program.call(aten.clamp.default, program.call(aten.add.Tensor, rounded, zero), -128, 127)
+            shared[rounded, zero] = program.call(aten.to.dtype, q, torch.int8)
+    return shared[rounded, zero]
+
+
+def _product(program: Program, q: fx.Node, codes: fx.Node, outputs: int, padded: bool) -> fx.Node:
+    """q (…, K) times the codes, transposed: (rows, outputs) int32."""
+    call = program.call
+    *leading, inputs = q.meta["val"].shape
+    flat = q if len(leading) == 1 else call(aten.reshape.default, q, [-1, inputs])
+    if not padded:
+        return call(aten._int_mm.default, flat, call(aten.t.default, codes))
+    rows = flat.meta["val"].shape[0]
+    more = max(_ROWS - rows, 0) if isinstance(rows, int) else _ROWS - 1
+    beside = -inputs % _BLOCK
+    target = str(program.target(codes))
+    if program.tensors[target].shape == (outputs, inputs):
+        _set(program, codes, torch.nn.functional.pad(program.tensors[target], (0, beside, 0, -outputs % _BLOCK)))
+    given = call(aten.constant_pad_nd.default, flat, [0, beside, 0, more]) if beside or more else flat
+    y = call(aten._int_mm.default, given, call(aten.t.default, codes))
+    y = call(aten.slice.Tensor, y, 1, 0, outputs) if outputs % _BLOCK else y
+    if more:
+        y = call(aten.slice.Tensor, y, 0, 0, rows if isinstance(rows, int) else call(aten.sym_size.int, flat, 0))
+    return y
+
+
+def _on_product_grid(program: Program, layer: _Layer, step: np.float32) -> fx.Node | None:
+    """The codes of a bias, where its grid is that of the products and nothing else reads them."""
+    found = _decoded(program, layer.bias) if layer.bias is not None else None
+    if found is None or found[0].meta["val"].dtype is not torch.int32 or len(found[0].users) > 1:
+        return None
+    scale, own = program.value(layer.scale), program.value(found[1])
+    assert scale is not None and own is not None
+    return found[0] if torch.equal(own.expand(found[0].meta["val"].shape), (scale.reshape(-1) * float(step)).expand_as(own)) else None
+
+
+# And back.
+
+
+def _read(program: Program, last: fx.Node, records: dict[str, Any]) -> None:
+    record, of_bias = records["weight"], records.get("bias")
+    outputs, inputs = (int(n) for n in record["shape"])
+    shift = 0 if record["signed_activations"] else _SHIFT
+    y = _through(uncast(last), aten.reshape.default)
+    bias: fx.Node | None = None
+    if y.target is aten.add.Tensor:
+        y, bias = y.args  # type: ignore[assignment]
+    y, factor = _arguments(y, aten.mul.Tensor)
+    flat, step = _arguments(factor, aten.mul.Tensor)
+    (scale, _) = _arguments(flat, aten.reshape.default)
+    offset: Any = None
+    if y.target in (aten.add.Tensor, aten.sub.Tensor):
+        y, offset = y.args  # type: ignore[assignment]
+    given, transposed = _arguments(_through(_through(y, aten.slice.Tensor), aten.slice.Tensor), aten._int_mm.default)
+    (codes,) = _arguments(transposed, aten.t.default)
+    q = _through(_through(given, aten.constant_pad_nd.default), aten.reshape.default)
+    clamped = _arguments(_arguments(q, aten.to.dtype)[0], aten.clamp.default)[0]
+    rounded, zero = _arguments(clamped, aten.add.Tensor)
+    target = str(program.target(codes))
+    own = program.tensors[target][:outputs, :inputs].contiguous()
+    sums = own.sum(1, dtype=torch.int32)
+    if isinstance(zero, fx.Node):
+        zero, of_offset = zero.args[0], _arguments(offset, aten.mul.Tensor)[0]
+        assert torch.equal(program.tensors[str(program.target(of_offset))], sums)
+    else:
+        added, zero = -int(zero) * sums, zero + shift
+        held = None if offset is None else str(program.target(offset))
+        if of_bias is not None and held == of_bias["codes"]:
+            scales = program.tensors[str(program.target(scale))] * step
+            bias = _bias(program, last, offset, program.tensors[held] - added, scales, of_bias)
+        else:
+            assert torch.equal(added, torch.zeros_like(sums) if held is None else program.tensors[held])
+    _set(program, codes, own)
+    with program.graph.inserting_before(last):
+        x = _on_grid(program, rounded, step, zero, not shift, last.meta["val"].dtype)
+        weight = scaled(program, codes, scale, str(record["dtype"]))
+        linear = program.call(aten.linear.default, x, weight, *([] if bias is None else [bias]))
+    _replace(program, last, linear)
+
+
+def _on_grid(program: Program, rounded: fx.Node, step: Any, zero: Any, signed: bool, dtype: torch.dtype) -> fx.Node:
+    """The value that `grids.dequantised` computes from the codes, with the nodes that do so already where there are some."""
+    for user in rounded.users:
+        end: Any = user
+        for _ in range(3 if dtype is torch.float32 else 4):
+            end = next((node for node in end.users if node.target is not aten.to.dtype or node.args[1] is not torch.int8), None)
+            if end is None:
+                break
+        if end is not None and grid_parts(end) == (rounded, step, zero, signed):
+            return end
+    with program.graph.inserting_before((zero if isinstance(zero, fx.Node) else rounded).next):
+        value = dequantised(program, rounded, step, zero, signed)
+        return value if dtype is torch.float32 else program.call(aten.to.dtype, value, dtype)
+
+
+def _bias(
+    program: Program, last: fx.Node, codes: fx.Node, values: torch.Tensor, scales: torch.Tensor, record: dict[str, Any]
+) -> fx.Node:
+    """The bias that was added to the sum of integers, decoded; its scales are those of the products."""
+    _set(program, codes, values)
+    shape = values.shape if scales.numel() > 1 else ()
+    scale = program.add_tensor(str(record["scale"]), scales.reshape(shape).contiguous())
+    with program.graph.inserting_before(last):
+        return scaled(program, codes, scale, str(record["dtype"]))
+
+
+def _arguments(node: Any, target: Any) -> tuple[Any, ...]:
+    assert isinstance(node, fx.Node) and node.target is target
+    return node.args
+
+
+def _through(node: fx.Node, target: Any) -> fx.Node:
+    """What a node of that kind reads; another node itself."""
+    source = node.args[0] if node.target is target else node
+    assert isinstance(source, fx.Node)
+    return source
+
+
+def _set(program: Program, node: fx.Node, tensor: torch.Tensor) -> None:
+    """Put another tensor behind a placeholder."""
+    program.tensors[str(program.target(node))] = tensor
+    with program.computing_shapes():
+        node.meta["val"] = torch.empty(tuple(tensor.shape), dtype=tensor.dtype)
+
+
+def _replace(program: Program, old: fx.Node, new: fx.Node) -> None:
+    """`new` takes the place of `old`, its readers and its name."""
+    name = old.name
+    program.replace_uses(old, new)
+    program.graph.erase_node(old)
+    rename(program, new, name)
