@@ -80,3 +80,34 @@ def test_grouped_layers_are_tried_together(monkeypatch):
         return 2.0 if left == "original" else 1.0 - 0.2 * ("layer2" in left and "layer5" in left) + 0.3 * ("layer0" in left)
 
     assert decide(monkeypatch, graph, milliseconds) == {"layer2", "layer5"}
+
+
+class Linears:
+    """x (2, 5, 8) → small → large, of which PyTorch is pretended to gain only where there is much to multiply."""
+
+    def __init__(self):
+        layers, edges = [], {"x": Edge("x", None, "float32")}
+        for name, source, size in (("small", "x", 8), ("large", "small", 64)):
+            edges[name] = Edge(name, None, "float32")
+            weight = {"weight": Parameter("w", (size, 8), "float32", 32 * size)}
+            layers.append(Node(name, "linear", "Linear", (source,), (name,), weight))
+        self.graph = Graph(tuple(layers), edges, (Input("x", "float32", ("batch", "tokens", 8)),), ("large",))
+
+    def observe(self, batches, edges):
+        assert set(edges) == {"x", "small"}
+        yield {edge: np.zeros((2, 5, 8), np.float32) for edge in edges}
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_layers_that_pytorch_multiplies_faster_in_floating_point_are_left(monkeypatch, dynamic):
+    asked = []
+
+    def latency(rows, inputs, outputs, at_run_time, target, threads):
+        asked.append((rows, inputs, outputs, at_run_time, target, threads))
+        return 1.0, 0.5 if outputs > 8 else 0.98
+
+    monkeypatch.setattr("modelkit.bench.integer_latency.linear_latency", latency)
+    plan = Plan(dynamic=["small", "large"]) if dynamic else Plan(static=["small", "large"])
+    left = choose.slower_in_torch(Linears(), plan, {}, "vnni", 2)
+    assert left == {"small": choose.REASON}
+    assert asked == [(10, 8, 8, dynamic, "vnni", 2), (10, 8, 64, dynamic, "vnni", 2)]

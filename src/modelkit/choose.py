@@ -1,10 +1,14 @@
 """Which layers gain from integer arithmetic, settled by measurement: a kernel's time depends on shapes, on neighbours and on the
-processor in ways no rule foresees. Layers that lose are left alone."""
+processor in ways no rule foresees. Layers that lose are left alone.
+
+ONNX Runtime fuses neighbours, so whole variants of a model are timed in it; PyTorch runs operator by operator, so each layer is.
+"""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable
+from math import prod
 from pathlib import Path
 from statistics import median
 
@@ -12,7 +16,7 @@ from .core.graph import Graph
 from .core.model import Feeds, Model
 from .quantize import Plan
 
-REASON = "measured faster as it was"
+REASON = "measured faster in floating point"
 _GAIN = 0.97  # a variant must take at most this share of the time of a simpler one: less is noise
 _CUTS = 4  # prefixes tried
 _SLOW_MS = 400.0  # a run that takes longer is not searched, only held against the original
@@ -67,6 +71,24 @@ def left_alone(model: Model, plan: Plan, build: Build, feeds: Feeds, threads: in
             if _faster(times[None], times[best]):
                 best = frozenset(plan.static)
     return dict.fromkeys(sorted(best), REASON)
+
+
+def slower_in_torch(model: Model, plan: Plan, feeds: Feeds, target: str, threads: int | None) -> dict[str, str]:
+    """The linear layers of `plan` that PyTorch multiplies faster in floating point for these inputs, each with the reason."""
+    from .bench.cpu import usable_cores
+    from .bench.integer_latency import linear_latency
+
+    layers = [node for name in (*plan.static, *plan.dynamic) if (node := model.graph.by_name[name]).kind == "linear"]
+    values = next(iter(model.observe([feeds], dict.fromkeys(node.inputs[0] for node in layers))))
+    slower = []
+    for node in layers:
+        rows = prod(values[node.inputs[0]].shape[:-1])
+        outputs, inputs = node.parameters["weight"].shape
+        dynamic = node.name in plan.dynamic
+        as_floats, as_integers = linear_latency(rows, inputs, outputs, dynamic, target, threads or usable_cores())
+        if as_integers > _GAIN * as_floats:
+            slower.append(node.name)
+    return dict.fromkeys(slower, REASON)
 
 
 def _faster(candidate: list[float], other: list[float]) -> bool:

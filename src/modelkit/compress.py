@@ -17,9 +17,10 @@ from .analysis.placement import place_grids
 from .analysis.smoothing import smoothable
 from .analysis.synthetic import fixed_batch
 from .calibrate import calibration_batch, collect, grids_from, range_method
-from .choose import REASON, left_alone
+from .choose import REASON, left_alone, slower_in_torch
 from .core.errors import ModelkitError, SizeWarning, SkippedWarning, SpeedWarning
 from .core.forms import Grid
+from .core.graph import Graph
 from .core.lowrank import LowRank
 from .core.model import Feeds, Model
 from .core.passes import Pass, corrects
@@ -141,7 +142,11 @@ def quantize(
             changed.provenance.target = wanted.target.name
         return changed
 
-    if plan.static and wanted.measure and base.family == "onnx":
+    if base.family == "onnx":
+        measurable = bool(plan.static)
+    else:
+        measurable = deliver is None and _runs_here(wanted.target) and (calibration is not None or _sizes_known(base.graph))
+    if wanted.measure and measurable:
         with stage("measuring which layers gain"):
             plan = _keep_what_gains(base, plan, build, sample, wanted)
         if smoothed and not plan.static:  # nothing divides those weights' inputs any more
@@ -188,8 +193,13 @@ def plan_quantization(model: Model, wanted: Quantization) -> Plan:
 
 def _keep_what_gains(base: Model, plan: Plan, build: Callable[[Plan], Model], sample: Feeds, wanted: Quantization) -> Plan:
     one = {name: array[:1] for name, array in sample.items()} if fixed_batch(base.graph) is None else sample
-    left = left_alone(base, plan, build, one, wanted.threads, seconds=0.25)
-    if set(left) == set(plan.static):
+    if base.family == "onnx":
+        left = left_alone(base, plan, build, one, wanted.threads, seconds=0.25)
+        tried = plan.static
+    else:
+        left = slower_in_torch(base, plan, one, wanted.target.name, wanted.threads)
+        tried = [*plan.static, *plan.dynamic]
+    if left and set(left) == set(tried):
         warnings.warn(
             SpeedWarning(
                 "8-bit arithmetic was measured slower than the original here, so only the weights are stored in 8 bits: "
@@ -197,8 +207,29 @@ def _keep_what_gains(base: Model, plan: Plan, build: Callable[[Plan], Model], sa
             ),
             stacklevel=2,
         )
-        return Plan(weight_only=[*plan.static, *plan.weight_only], dynamic=plan.dynamic, skipped=plan.skipped)
+        dynamic = [name for name in plan.dynamic if name not in left]
+        return Plan(weight_only=[*tried, *plan.weight_only], dynamic=dynamic, skipped=plan.skipped)
     return plan.without(left)
+
+
+def _sizes_known(graph: Graph) -> bool:
+    """Whether the inputs have one size, but for the batch: how many rows a layer gets decides what it gains."""
+    return all(isinstance(size, int) for spec in graph.inputs for size in spec.dims[1:])
+
+
+def _layers(count: int) -> str:
+    return "1 layer was" if count == 1 else f"{count} layers were"
+
+
+def _runs_here(target: Target) -> bool:
+    """Whether this machine is of the kind that the result is laid out for."""
+    if target.name == "cuda":
+        import torch
+
+        return torch.cuda.is_available()
+    from .bench.cpu import target_isa
+
+    return target.name == target_isa()
 
 
 def _history(wanted: Quantization) -> dict[str, Any]:
@@ -219,7 +250,15 @@ def _warn(before: Model, after: Model, plan: Plan, wanted: Quantization, agreeme
     alone = [name for name, reason in plan.skipped.items() if reason == REASON]
     if alone:
         warnings.warn(
-            SkippedWarning(f"{len(alone)} layers were measured faster as they were and left alone: {', '.join(alone[:5])}."),
+            SkippedWarning(f"{_layers(len(alone))} measured faster in floating point and left alone: {', '.join(alone[:5])}."),
+            stacklevel=2,
+        )
+    if after.family == "torch" and any(before.graph.by_name[n].kind == "conv" for n in plan.static):
+        warnings.warn(
+            SpeedWarning(
+                "PyTorch has no 8-bit kernels for convolutions, and computes theirs in floating point, more slowly than before: "
+                "write a .onnx (-o NAME.onnx) to run them fast."
+            ),
             stacklevel=2,
         )
     if (

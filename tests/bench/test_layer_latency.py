@@ -35,7 +35,7 @@ def timed(monkeypatch):
         given.append(float(len(given) + 1))
         return given[-1]
 
-    monkeypatch.setattr(layer_latency, "_least_ms", least_ms)
+    monkeypatch.setattr(layer_latency, "least_ms", least_ms)
     return given
 
 

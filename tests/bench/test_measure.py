@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
+from modelkit.bench import contender
 from modelkit.bench.measure import measure
 from modelkit.bench.worker import read_arrays, write_arrays
 from modelkit.bench.worker_process import WorkerProcess
@@ -122,6 +123,19 @@ def test_quality_with_labels_and_against_the_original(tmp_path):
     assert set(second) == {"accuracy", "agreement", "sqnr"}
     assert 0 < second["agreement"].value < 0.6
     assert second["sqnr"].value < 5
+
+
+@pytest.mark.parametrize(
+    ("target", "isa", "device", "said"),
+    [
+        ("vnni", "avx2", "cpu", "saturate"), ("vnni", "vnni", "cpu", None), ("avx2", "avx2", "cpu", None), (None, "avx2", "cpu", None),
+        ("vnni", "vnni", "cuda", "--target cuda"), ("cuda", "vnni", "cuda", None), ("cuda", "avx2", "cpu", "saturate"),
+    ],
+)  # fmt: skip
+def test_a_layout_for_another_processor_is_told(target, isa, device, said, monkeypatch):
+    monkeypatch.setattr(contender, "target_isa", lambda: isa)
+    assert said is None or said in contender._unsuited(target, device)
+    assert said is not None or contender._unsuited(target, device) is None
 
 
 def test_a_fixed_batch_is_padded_and_other_sizes_are_refused(tmp_path):

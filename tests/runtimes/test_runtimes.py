@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from modelkit.core.errors import ModelkitError
+from modelkit.core.graph import Graph, Node, Parameter
 from modelkit.core.model import Provenance
 from modelkit.runtimes import registry
 from modelkit.runtimes.choice import choose_runtime, runnable_file
@@ -189,15 +190,20 @@ class Opened:
     format: str
     family: str
     provenance: Provenance = field(default_factory=Provenance)
+    kind: str = "linear"
+
+    @property
+    def graph(self):
+        weight = Parameter("w", (8, 8), "int8", 64, "int8 per-channel")
+        return Graph((Node("layer", self.kind, "Op", ("x",), ("y",), {"weight": weight}),), {}, (), ())
 
     def save(self, path):
         path.write_text(f"saved {self.family}")
 
 
 ONNX, PT2, SCRIPT = (Opened(Path(f"m.{f}"), f, "onnx" if f == "onnx" else "torch") for f in ("onnx", "pt2", "torchscript"))
-STATIC = Opened(
-    Path("s.pt2"), "pt2", "torch", Provenance(history=[{"pass": "quantize.rtn", "options": {"activations": "static"}}])
-)
+HISTORY = [{"pass": "quantize.rtn", "options": {"activations": "static"}}]
+LINEAR, CONV = (Opened(Path("s.pt2"), "pt2", "torch", Provenance(history=HISTORY), kind) for kind in ("linear", "conv"))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +211,8 @@ STATIC = Opened(
     [
         ([ONNX, ONNX], "onnxruntime", False),
         ([PT2, SCRIPT], "torch", False),
-        ([PT2, STATIC], "onnxruntime", True),
+        ([PT2, LINEAR], "torch", False),
+        ([PT2, CONV], "onnxruntime", True),
         ([ONNX, PT2], "onnxruntime", True),
     ],
 )
@@ -214,6 +221,14 @@ def test_one_runtime_is_chosen_for_all(models, name, noted):
     assert chosen == name
     assert (note is not None) == noted
     assert note is None or "onnxruntime" in note
+
+
+def test_on_cuda_without_its_onnxruntime_torch_is_left(monkeypatch):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    chosen, note = choose_runtime([PT2, CONV], "cuda")
+    assert chosen == "torch" and "onnxruntime-gpu" in note
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    assert choose_runtime([PT2, CONV], "cuda")[0] == "onnxruntime"
 
 
 def test_files_are_written_only_where_needed(tmp_path):

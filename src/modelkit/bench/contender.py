@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelkit.core.errors import InputWarning, ModelkitError
+from modelkit.core.errors import InputWarning, ModelkitError, TargetWarning
+from modelkit.core.targets import TARGETS
 from modelkit.data import Dataset
 from modelkit.runtimes.choice import choose_runtime, runnable_file
 from modelkit.runtimes.registry import require_runtime
 
-from .cpu import usable_cores
+from .cpu import target_isa, usable_cores
 from .inputs import check_batch_sizes, timing_feeds
 from .measurement import Subject
 from .worker import write_arrays
@@ -57,14 +58,29 @@ def check(
     names = []
     for runtime in runtimes:
         if runtime == "auto":
-            runtime, note = choose_runtime([subject.model for subject in models])
+            runtime, note = choose_runtime([subject.model for subject in models], device)
             if note:
                 warnings.warn(InputWarning(note), stacklevel=3)
         require_runtime(runtime, device)
         names.append(runtime)
+    for subject in models:
+        if reason := _unsuited(subject.model.provenance.target, device):
+            warnings.warn(TargetWarning(f"{subject.name} is laid out for {reason}"), stacklevel=3)
     graphs = [subject.model.graph for subject in models]
     sizes = check_batch_sizes([subject.name for subject in models], graphs, batch_sizes)
     return list(dict.fromkeys(names)), Conditions(device, threads or usable_cores(), tuple(sizes))
+
+
+def _unsuited(target: str | None, device: str) -> str | None:
+    """What is wrong with running a model of that target here, if anything."""
+    known = TARGETS.get(target or "")
+    if known is None:
+        return None
+    if device == "cuda":
+        return None if known.padded else f"{target}: CUDA may refuse its integer products. Quantise with --target cuda."
+    if known.reduce_range or target_isa() in ("vnni", "neon"):
+        return None
+    return f"{target}: on this processor its sums of integers saturate, and are wrong. Quantise with --target avx2."
 
 
 def contenders(

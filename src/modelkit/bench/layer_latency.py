@@ -86,7 +86,7 @@ class LayerLatency:
         channels = shape[1] * groups
         x = _values((1, channels, *space) if kind == "conv" else (*space, channels))
         make = _onnx_chain if self.runtime == "onnxruntime" else _torch_chain
-        return _least_ms(make(kind, x, weights, groups, given, self.threads)) / len(weights)
+        return least_ms(make(kind, x, weights, groups, given, self.threads)) / len(weights)
 
 
 def _blocked(width: int) -> int:
@@ -106,7 +106,7 @@ def _read(file: Path) -> dict[str, float]:
         return {}
 
 
-def _least_ms(run: Run) -> float:
+def least_ms(run: Run) -> float:
     """The fastest of a few rounds: noise from elsewhere can only add time."""
     run()
     best = float("inf")

@@ -243,6 +243,7 @@ def _target(name: str, device: str) -> Any:
         from modelkit.bench.cpu import target_isa
 
         name = "cuda" if device.startswith("cuda") else target_isa()
+        name = "avx2" if name == "other" else name  # its reduced range is right for any processor
     if name not in TARGETS:
         raise ModelkitError(f"--target {name} is unknown.", f"Choose one of: auto, {', '.join(TARGETS)}.")
     return TARGETS[name]

@@ -31,6 +31,10 @@ class AccuracyWarning(ModelkitWarning):
     """The result's outputs are far from the original's."""
 
 
+class TargetWarning(ModelkitWarning):
+    """A model is laid out for another processor than the one that it runs on."""
+
+
 class SizeWarning(ModelkitWarning):
     """The result is not smaller than its input."""
 

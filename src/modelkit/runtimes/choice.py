@@ -6,14 +6,16 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from modelkit.core.errors import ModelkitError
 from modelkit.core.model import Model
 
+from .registry import find_runtime
 from .runtime import Runtime
 
 NATIVE_FORMAT = {"onnx": "onnx", "torch": "pt2"}
 
 
-def choose_runtime(models: Sequence[Model]) -> tuple[str, str | None]:
+def choose_runtime(models: Sequence[Model], device: str = "cpu") -> tuple[str, str | None]:
     """The name of one runtime for all of these models, and a note for the user when the choice is not the obvious one.
 
     One for all, because a ratio between figures of two runtimes tells of the runtimes, not of the models.
@@ -26,23 +28,37 @@ def choose_runtime(models: Sequence[Model]) -> tuple[str, str | None]:
             "The models are of several families: all are measured in onnxruntime, the torch ones converted to ONNX. "
             "Use --runtime torch to measure all of them in PyTorch."
         )
-    if any(quantizes_activations(model) for model in models):
+    if any(simulated(model) for model in models):
+        if device == "cuda" and not _has_cuda("onnxruntime"):
+            return "torch", (
+                "PyTorch only simulates convolutions with quantised activations, more slowly than the original's: install "
+                "onnxruntime-gpu to measure them in onnxruntime."
+            )
         return "onnxruntime", (
-            "A model has quantised activations, which PyTorch would only simulate: measuring in onnxruntime, "
+            "A model has convolutions with quantised activations, which PyTorch would only simulate: measuring in onnxruntime, "
             "with the models converted to ONNX. Use --runtime torch for PyTorch."
         )
     return "torch", None
 
 
-def quantizes_activations(model: Model) -> bool:
-    """Whether a pass put activations on grids, according to the history in the file."""
-    return any(_mentions_activations(entry) for entry in model.provenance.history)
+def simulated(model: Model) -> bool:
+    """Whether PyTorch computes in floating point what the model has in integers: it has such kernels for linear layers only."""
+    static = any(_options(entry).get("activations") == "static" for entry in model.provenance.history)
+    forms = ((layer.kind, layer.parameters.get("weight")) for layer in model.graph.layers())
+    return static and any(kind == "conv" and weight is not None and weight.form.startswith("int8") for kind, weight in forms)
 
 
-def _mentions_activations(entry: dict[str, object]) -> bool:
+def _options(entry: dict[str, object]) -> dict[str, object]:
     options = entry.get("options")
-    asked = str(options.get("activations", "")) if isinstance(options, dict) else ""
-    return asked in ("static", "dynamic")
+    return options if isinstance(options, dict) else {}
+
+
+def _has_cuda(runtime: str) -> bool:
+    try:
+        find_runtime(runtime).check_device("cuda")
+    except ModelkitError:
+        return False
+    return True
 
 
 def runnable_file(model: Model, runtime: Runtime, folder: Path) -> Path:

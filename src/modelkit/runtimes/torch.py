@@ -60,7 +60,7 @@ def load_program(path: Path, device: str, threads: int) -> Any:
     if device == "cuda":
         from torch.export.passes import move_to_device_pass
 
-        program = move_to_device_pass(program, "cuda")
+        program = move_to_device_pass(program, "cuda:0")  # with its number, as torch.compile compares devices by name
     return program
 
 

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import fx
 
@@ -34,8 +33,8 @@ class _Layer:
     codes: fx.Node
     scale: fx.Node
     rounded: fx.Node
-    step: float | fx.Node
-    zero: float | fx.Node
+    step: Any
+    zero: Any
     signed: bool
     bias: fx.Node | None
 
@@ -51,7 +50,7 @@ def to_integers(program: Program, *, exact: bool, padded: bool) -> tuple[Program
     shared: dict[Any, fx.Node] = {}
     for node in list(program.graph.nodes):
         layer = _fake_quantised(program, node) if node.target is aten.linear.default else None
-        if layer is not None and (exact or _within(program.tensors[str(program.target(layer.codes))], _EXACT)):
+        if layer is not None and (exact or _narrow(program, layer.codes)) and not (padded and _fixed(layer.codes)):
             found[node.name] = layer.signed
             _write(program, node, layer, padded, shared)
     program.prune()
@@ -65,7 +64,7 @@ def from_integers(program: Program, layers: Iterable[dict[str, Any]]) -> None:
     for records in layers:
         try:
             _read(program, nodes[records["weight"]["operator"]], records)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, AssertionError):
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, AssertionError, RuntimeError):
             continue  # The note does not fit the program.
     program.prune()
 
@@ -92,8 +91,14 @@ def _decoded(program: Program, node: Any) -> tuple[fx.Node, fx.Node] | None:
     return codes, scale
 
 
-def _within(codes: torch.Tensor, limit: int) -> bool:
-    return codes.numel() == 0 or int(codes.to(torch.int16).abs().max()) <= limit
+def _narrow(program: Program, codes: fx.Node) -> bool:
+    values = program.tensors[str(program.target(codes))]
+    return values.numel() == 0 or int(values.to(torch.int16).abs().max()) <= _EXACT
+
+
+def _fixed(codes: fx.Node) -> bool:
+    """Whether codes can't be made wider, as they are a table that others read too."""
+    return len(codes.users) > 1 and any(size % _BLOCK for size in codes.meta["val"].shape)
 
 
 # From the decoded weight and the fake-quantised input to a sum of integers.
@@ -122,8 +127,7 @@ def _write(program: Program, node: fx.Node, layer: _Layer, padded: bool, shared:
             moved = call(aten.mul.Tensor, program.add_tensor(f"{name}_sums", sums), call(aten.to.dtype, zero, torch.int32))
             y = call(aten.sub.Tensor, y, moved)
         else:
-            assert isinstance(layer.step, float)
-            of_bias = _on_product_grid(program, layer, np.float32(layer.step))
+            of_bias = _on_product_grid(program, layer)
             added = -int(zero) * sums
             if of_bias is not None:
                 bias = None
@@ -174,14 +178,15 @@ def _product(program: Program, q: fx.Node, codes: fx.Node, outputs: int, padded:
     return y
 
 
-def _on_product_grid(program: Program, layer: _Layer, step: np.float32) -> fx.Node | None:
+def _on_product_grid(program: Program, layer: _Layer) -> fx.Node | None:
     """The codes of a bias, where its grid is that of the products and nothing else reads them."""
     found = _decoded(program, layer.bias) if layer.bias is not None else None
     if found is None or found[0].meta["val"].dtype is not torch.int32 or len(found[0].users) > 1:
         return None
-    scale, own = program.value(layer.scale), program.value(found[1])
-    assert scale is not None and own is not None
-    return found[0] if torch.equal(own.expand(found[0].meta["val"].shape), (scale.reshape(-1) * float(step)).expand_as(own)) else None
+    of_weight, own = program.value(layer.scale), program.value(found[1])
+    assert of_weight is not None and own is not None
+    size = found[0].meta["val"].shape
+    return found[0] if torch.equal(own.expand(size), (of_weight.reshape(-1) * layer.step).expand(size)) else None
 
 
 # And back.
@@ -206,6 +211,7 @@ def _read(program: Program, last: fx.Node, records: dict[str, Any]) -> None:
     q = _through(_through(given, aten.constant_pad_nd.default), aten.reshape.default)
     clamped = _arguments(_arguments(q, aten.to.dtype)[0], aten.clamp.default)[0]
     rounded, zero = _arguments(clamped, aten.add.Tensor)
+    assert (outputs, inputs) == (last.meta["val"].shape[-1], rounded.meta["val"].shape[-1])
     target = str(program.target(codes))
     own = program.tensors[target][:outputs, :inputs].contiguous()
     sums = own.sum(1, dtype=torch.int32)
@@ -214,12 +220,12 @@ def _read(program: Program, last: fx.Node, records: dict[str, Any]) -> None:
         assert torch.equal(program.tensors[str(program.target(of_offset))], sums)
     else:
         added, zero = -int(zero) * sums, zero + shift
-        held = None if offset is None else str(program.target(offset))
+        held = "" if offset is None else str(program.target(offset))
         if of_bias is not None and held == of_bias["codes"]:
             scales = program.tensors[str(program.target(scale))] * step
             bias = _bias(program, last, offset, program.tensors[held] - added, scales, of_bias)
         else:
-            assert torch.equal(added, torch.zeros_like(sums) if held is None else program.tensors[held])
+            assert torch.equal(added, program.tensors[held] if held else torch.zeros_like(sums))
     _set(program, codes, own)
     with program.graph.inserting_before(last):
         x = _on_grid(program, rounded, step, zero, not shift, last.meta["val"].dtype)
@@ -238,7 +244,7 @@ def _on_grid(program: Program, rounded: fx.Node, step: Any, zero: Any, signed: b
                 break
         if end is not None and grid_parts(end) == (rounded, step, zero, signed):
             return end
-    with program.graph.inserting_before((zero if isinstance(zero, fx.Node) else rounded).next):
+    with program.graph.inserting_before(rounded.next):
         value = dequantised(program, rounded, step, zero, signed)
         return value if dtype is torch.float32 else program.call(aten.to.dtype, value, dtype)
 

@@ -356,9 +356,10 @@ class TorchModel:
             target = TARGETS.get(self.provenance.target or "")
             program, records = self._decoded()
             program, integers = to_integers(program, exact=bool(target and target.exact), padded=bool(target and target.padded))
-            self._final = program, [
-                {**it, "signed_activations": integers[it["operator"]]} if it["operator"] in integers else it for it in records
-            ]
+            self._final = (
+                program,
+                [{**it, "signed_activations": integers[it["operator"]]} if it["operator"] in integers else it for it in records],
+            )
         return self._final
 
     def _decoded(self) -> tuple[Program, list[Records]]:
