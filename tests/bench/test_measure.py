@@ -128,7 +128,8 @@ def test_quality_with_labels_and_against_the_original(tmp_path):
 @pytest.mark.parametrize(
     ("target", "isa", "device", "said"),
     [
-        ("vnni", "avx2", "cpu", "saturate"), ("vnni", "vnni", "cpu", None), ("avx2", "avx2", "cpu", None), (None, "avx2", "cpu", None),
+        ("vnni", "avx2", "cpu", "saturate"), ("vnni", "vnni", "cpu", None), ("avx2", "avx2", "cpu", None),
+        (None, "avx2", "cpu", None),
         ("vnni", "vnni", "cuda", "--target cuda"), ("cuda", "vnni", "cuda", None), ("cuda", "avx2", "cpu", "saturate"),
     ],
 )  # fmt: skip
