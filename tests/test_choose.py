@@ -102,12 +102,12 @@ class Linears:
 def test_layers_that_pytorch_multiplies_faster_in_floating_point_are_left(monkeypatch, dynamic):
     asked = []
 
-    def latency(rows, inputs, outputs, at_run_time, target, threads):
-        asked.append((rows, inputs, outputs, at_run_time, target, threads))
+    def latency(rows, inputs, outputs, dtype, at_run_time, target, threads):
+        asked.append((rows, inputs, outputs, dtype, at_run_time, target, threads))
         return 1.0, 0.5 if outputs > 8 else 0.98
 
     monkeypatch.setattr("modelkit.bench.integer_latency.linear_latency", latency)
     plan = Plan(dynamic=["small", "large"]) if dynamic else Plan(static=["small", "large"])
     left = choose.slower_in_torch(Linears(), plan, {}, "vnni", 2)
     assert left == {"small": choose.REASON}
-    assert asked == [(10, 8, 8, dynamic, "vnni", 2), (10, 8, 64, dynamic, "vnni", 2)]
+    assert asked == [(10, 8, size, "float32", dynamic, "vnni", 2) for size in (8, 64)]

@@ -83,9 +83,11 @@ def slower_in_torch(model: Model, plan: Plan, feeds: Feeds, target: str, threads
     slower = []
     for node in layers:
         rows = prod(values[node.inputs[0]].shape[:-1])
-        outputs, inputs = node.parameters["weight"].shape
-        dynamic = node.name in plan.dynamic
-        as_floats, as_integers = linear_latency(rows, inputs, outputs, dynamic, target, threads or usable_cores())
+        weight = node.parameters["weight"]
+        outputs, inputs = weight.shape
+        as_floats, as_integers = linear_latency(
+            rows, inputs, outputs, weight.dtype, node.name in plan.dynamic, target, threads or usable_cores()
+        )
         if as_integers > _GAIN * as_floats:
             slower.append(node.name)
     return dict.fromkeys(slower, REASON)

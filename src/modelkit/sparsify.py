@@ -179,9 +179,7 @@ def _warn(before: Model, after: Model, wanted: Sparsification, agreement: dict[s
         "recover it with `modelkit recover`",
     )
     slower = "torch unpacks its weights at every run, which makes it slower" if after.family == "torch" else "not faster"
-    warnings.warn(
-        SpeedWarning(
-            f"The file is smaller, {slower}: processors multiply zeros like other numbers. For speed, use --pattern channel."
-        ),
-        stacklevel=2,
-    )
+    message = f"The file is smaller, {slower}: processors multiply zeros like other numbers. For speed, use --pattern channel."
+    if wanted.options().get("pattern") == "2:4" and after.family == "torch":
+        message += " NVIDIA GPUs have kernels for 2:4 in half precision: see `bench --device cuda --runtime compile`."
+    warnings.warn(SpeedWarning(message), stacklevel=2)

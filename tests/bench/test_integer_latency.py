@@ -10,7 +10,8 @@ from modelkit.bench import integer_latency
     "target", ["avx2", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"))]
 )
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_both_ways_are_run(monkeypatch, dynamic, target):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_both_ways_are_run(monkeypatch, dtype, dynamic, target):
     seen = []
 
     def least_ms(run):
@@ -21,7 +22,7 @@ def test_both_ways_are_run(monkeypatch, dynamic, target):
 
     monkeypatch.setattr(integer_latency, "least_ms", least_ms)
     integer_latency.linear_latency.cache_clear()
-    assert integer_latency.linear_latency(3, 16, 8, dynamic, target, 1) == (1.0, 2.0)
+    assert integer_latency.linear_latency(3, 16, 8, dtype, dynamic, target, 1) == (1.0, 2.0)
     integer_latency.linear_latency.cache_clear()
     if target != "cuda":  # a captured graph is one event
         assert "aten::_int_mm" not in seen[0] and "aten::_int_mm" in seen[1]

@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
+from modelkit.bench.worker import read_arrays, write_arrays
 from modelkit.core.errors import ModelkitError
 from modelkit.core.graph import Graph, Node, Parameter
 from modelkit.core.model import Provenance
@@ -153,6 +154,19 @@ def test_no_compiler_is_a_user_error(monkeypatch):
         TorchCompile().load(Path("m.pt2"), "cpu", 1)
     with pytest.raises(ModelkitError, match="can't be used here"):
         require_runtime("compile")
+
+
+def test_bfloat16_inputs_reach_the_model(tmp_path):
+    import ml_dtypes
+
+    path, x = tmp_path / "m.pt2", torch.randn(2, 8).bfloat16()
+    module = torch.nn.Linear(8, 3).bfloat16()
+    torch.export.save(torch.export.export(module, (x,)), path)
+    write_arrays(tmp_path / "feeds.npz", {"input": x.float().numpy().astype(ml_dtypes.bfloat16), "n 1": np.arange(3)})
+    feeds = read_arrays(tmp_path / "feeds.npz")
+    assert list(feeds) == ["input", "n 1"] and feeds.pop("n 1").dtype == np.int64
+    with torch.no_grad():
+        np.testing.assert_array_equal(find_runtime("torch").load(path, "cpu", 1).run(feeds)[0], module(x).float().numpy())
 
 
 def test_match_by_name_then_by_order():

@@ -13,6 +13,7 @@ from torch import nn
 
 from modelkit.core.forms import DynamicGrid, Grid, Quantized
 from modelkit.core.model import EdgeGrid
+from modelkit.models.torch.forms import torch_dtype
 from modelkit.models.torch.model import TorchModel
 
 from .layer_latency import least_ms
@@ -21,16 +22,18 @@ _TURNS = 2
 
 
 @lru_cache(maxsize=256)
-def linear_latency(rows: int, inputs: int, outputs: int, dynamic: bool, target: str, threads: int) -> tuple[float, float]:
-    """Milliseconds of a linear layer of that size in floating point and in integers: on CUDA for the target "cuda", on the CPU
+def linear_latency(
+    rows: int, inputs: int, outputs: int, dtype: str, dynamic: bool, target: str, threads: int
+) -> tuple[float, float]:
+    """Milliseconds of a linear layer of that size in floating point (`dtype`) and in integers: on CUDA for the target "cuda", on the CPU
     for others. What puts the input on its grid is counted, also where layers share it."""
     torch.set_num_threads(threads)
     device = "cuda" if target == "cuda" else "cpu"
-    layer, x = nn.Linear(inputs, outputs).eval(), torch.randn(rows, inputs)
+    layer, x = nn.Linear(inputs, outputs).to(torch_dtype(dtype)).eval(), torch.randn(rows, inputs).to(torch_dtype(dtype))
     model = TorchModel.of(torch.export.export(layer, (x,)), Path("layer.pt2"))
     name, edge = next(model.graph.layers()).name, model.graph.inputs[0].name
     codes = np.random.default_rng(0).integers(-64, 65, (outputs, inputs)).astype(np.int8)
-    form = Quantized(codes, np.full((outputs, 1), 0.01, np.float32), 8)
+    form = Quantized(codes, np.full((outputs, 1), 0.01, np.float32), 8, dtype=dtype)
     model.provenance.target = target
     model.set_parameter(name, "weight", form, DynamicGrid() if dynamic else None)
     if not dynamic:

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from modelkit.core.errors import ModelkitError
-from modelkit.core.forms import Array
+from modelkit.core.forms import Array, numpy_dtype
 from modelkit.runtimes.registry import require_runtime
 from modelkit.runtimes.runtime import Clock, Runner
 
@@ -96,14 +96,20 @@ class Worker:
 
 
 def write_arrays(path: Path, arrays: dict[str, Array]) -> None:
+    """Types that .npz does not know (bfloat16) are written as bytes under their names."""
+    named = {f"{index:04d} {array.dtype.name} {name}": array for index, (name, array) in enumerate(arrays.items())}
     with path.open("wb") as file:
-        np.savez(file, **{f"{index:04d} {name}": array for index, (name, array) in enumerate(arrays.items())})  # type: ignore[arg-type]
+        np.savez(file, **named)  # type: ignore[arg-type]
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
     """The arrays in the order they were written."""
     with np.load(path, allow_pickle=False) as file:
-        return {name.partition(" ")[2]: file[name] for name in sorted(file.files)}
+        found = {}
+        for key in sorted(file.files):
+            _, dtype, name = key.split(" ", 2)
+            found[name] = file[key].view(numpy_dtype(dtype)) if file[key].dtype.kind == "V" else file[key]
+        return found
 
 
 def answer(requests: dict[str, Callable[..., Answer]], line: str) -> Answer:

@@ -8,8 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from modelkit.core.errors import ModelkitError
 from modelkit.core.forms import Array
 from modelkit.core.model import Feeds
@@ -156,11 +154,12 @@ class ProgramRunner:
         return found
 
     def _arguments(self, feeds: Feeds) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        import torch
         from torch.utils import _pytree as pytree
 
+        from modelkit.models.torch.forms import to_tensor
+
         tensors = {
-            name: torch.from_numpy(np.array(array)).to(self._device, self._types[name])
+            name: to_tensor(array).to(self._device, self._types[name])
             for name, array in match(feeds, self._inputs, self._path).items()
         }
         flat = [slot.value if hasattr(slot, "value") else tensors[slot.name] for slot in self._slots]
