@@ -25,8 +25,8 @@ _TURNS = 2
 def linear_latency(
     rows: int, inputs: int, outputs: int, dtype: str, dynamic: bool, target: str, threads: int
 ) -> tuple[float, float]:
-    """Milliseconds of a linear layer of that size in floating point (`dtype`) and in integers: on CUDA for the target "cuda", on the CPU
-    for others. What puts the input on its grid is counted, also where layers share it."""
+    """Milliseconds of a linear layer of that size in floating point (`dtype`) and in integers: on CUDA for the target "cuda", on
+    the CPU for others. What puts the input on its grid is counted, also where layers share it."""
     torch.set_num_threads(threads)
     device = "cuda" if target == "cuda" else "cpu"
     layer, x = nn.Linear(inputs, outputs).to(torch_dtype(dtype)).eval(), torch.randn(rows, inputs).to(torch_dtype(dtype))
