@@ -1,4 +1,4 @@
-"""Int8 and 2:4 on an NVIDIA GPU, in PyTorch: `python benchmarks/cuda.py`.
+"""Int8 and 2:4 on an NVIDIA GPU, in PyTorch: `python benchmarks/gpu.py`.
 
 First `modelkit compare` of a transformer encoder with its int8 version, eager and compiled; then the time of products with 2:4 weights in
 a CUDA graph beside dense ones, by size. Weights are random: what is shown here is time.
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -82,8 +83,8 @@ def sparse_products() -> None:
         bias, compressed = torch.randn(outputs, device="cuda").bfloat16(), torch._cslt_compress(weight)
         for rows in ROWS:
             x = torch.randn(rows, inputs, device="cuda").bfloat16()
-            dense = microseconds(lambda: nn.functional.linear(x, weight, bias))
-            sparse = microseconds(lambda: torch._cslt_sparse_mm(compressed, x.t(), bias=bias).t())
+            dense = microseconds(partial(nn.functional.linear, x, weight, bias))
+            sparse = microseconds(partial(torch._cslt_sparse_mm, compressed, x.t(), bias=bias))
             print(f"| {inputs:,} × {outputs:,} | {rows:,} | {dense:,.1f} | {sparse:,.1f} | {dense / sparse:.2f}× |", flush=True)
 
 
