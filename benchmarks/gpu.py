@@ -1,7 +1,7 @@
 """Int8 and 2:4 on an NVIDIA GPU, in PyTorch: `python benchmarks/gpu.py`.
 
-First `modelkit compare` of a transformer encoder with its int8 version, eager and compiled; then the time of products with 2:4 weights in
-a CUDA graph beside dense ones, by size. Weights are random: what is shown here is time.
+First `modelkit compare` of a transformer encoder with its int8 version, eager and compiled; then the time of products with 2:4
+weights in a CUDA graph beside dense ones, by size. Weights are random: what is shown here is time.
 """
 
 from __future__ import annotations
