@@ -107,10 +107,7 @@ def _fixed(codes: fx.Node) -> bool:
 def _write(program: Program, node: fx.Node, layer: _Layer, padded: bool, shared: dict[Any, fx.Node]) -> None:
     call, before = program.call, set(program.graph.nodes)
     shift = 0 if layer.signed else _SHIFT
-    target = str(program.target(layer.codes))
-    name, codes = target.removesuffix("_codes"), program.tensors[target]
-    outputs, (*leading, inputs) = node.meta["val"].shape[-1], layer.rounded.meta["val"].shape
-    sums = codes[:outputs, :inputs].sum(1, dtype=torch.int32)
+    outputs, leading = node.meta["val"].shape[-1], layer.rounded.meta["val"].shape[:-1]
     with program.graph.inserting_before(node):
         zero = layer.zero
         if isinstance(zero, fx.Node):
@@ -121,21 +118,9 @@ def _write(program: Program, node: fx.Node, layer: _Layer, padded: bool, shared:
             zero = zero - shift
         q = _codes_of_input(program, layer.rounded, zero, shared)
         sizes = [size if isinstance(size, int) else call(aten.sym_size.int, q, axis) for axis, size in enumerate(leading)]
+        offset, bias = _offset(program, layer, zero, outputs)
         y = _product(program, q, layer.codes, outputs, padded)
-        bias = layer.bias
-        if isinstance(zero, fx.Node):
-            moved = call(aten.mul.Tensor, program.add_tensor(f"{name}_sums", sums), call(aten.to.dtype, zero, torch.int32))
-            y = call(aten.sub.Tensor, y, moved)
-        else:
-            of_bias = _on_product_grid(program, layer)
-            added = -int(zero) * sums
-            if of_bias is not None:
-                bias = None
-                held = str(program.target(of_bias))
-                program.tensors[held] = program.tensors[held] + added
-                y = call(aten.add.Tensor, y, of_bias)
-            elif added.any():
-                y = call(aten.add.Tensor, y, program.add_tensor(f"{name}_offset", added))
+        y = y if offset is None else call(aten.add.Tensor, y, offset)
         scale = call(aten.mul.Tensor, call(aten.reshape.default, layer.scale, [-1]), layer.step)
         y = call(aten.mul.Tensor, y, scale)
         y = y if bias is None else call(aten.add.Tensor, y, bias)
@@ -146,6 +131,22 @@ def _write(program: Program, node: fx.Node, layer: _Layer, padded: bool, shared:
         if made not in before and "nn_module_stack" in node.meta:
             made.meta["nn_module_stack"] = node.meta["nn_module_stack"]
     _replace(program, node, y)
+
+
+def _offset(program: Program, layer: _Layer, zero: Any, outputs: int) -> tuple[fx.Node | None, fx.Node | None]:
+    """What is added to the sums of integers, and the bias that is still to be added to the result."""
+    target = str(program.target(layer.codes))
+    name, inputs = target.removesuffix("_codes"), layer.rounded.meta["val"].shape[-1]
+    sums = program.tensors[target][:outputs, :inputs].sum(1, dtype=torch.int32)
+    if isinstance(zero, fx.Node):
+        less = program.call(aten.neg.default, program.call(aten.to.dtype, zero, torch.int32))
+        return program.call(aten.mul.Tensor, program.add_tensor(f"{name}_sums", sums), less), layer.bias
+    added = -int(zero) * sums
+    of_bias = _on_product_grid(program, layer)
+    if of_bias is not None:
+        _set(program, of_bias, program.tensors[str(program.target(of_bias))] + added)
+        return of_bias, None
+    return program.add_tensor(f"{name}_offset", added) if added.any() else None, layer.bias
 
 
 def _codes_of_input(program: Program, rounded: fx.Node, zero: Any, shared: dict[Any, fx.Node]) -> fx.Node:
@@ -204,7 +205,7 @@ def _read(program: Program, last: fx.Node, records: dict[str, Any]) -> None:
     flat, step = _arguments(factor, aten.mul.Tensor)
     (scale, _) = _arguments(flat, aten.reshape.default)
     offset: Any = None
-    if y.target in (aten.add.Tensor, aten.sub.Tensor):
+    if y.target is aten.add.Tensor:
         y, offset = y.args  # type: ignore[assignment]
     given, transposed = _arguments(_through(_through(y, aten.slice.Tensor), aten.slice.Tensor), aten._int_mm.default)
     (codes,) = _arguments(transposed, aten.t.default)
