@@ -79,3 +79,12 @@ def test_the_models_take_turns_in_who_comes_first(machine):
 def test_rounds_that_something_disturbed_do_not_count(machine, disturbed):
     made = machine({"old": 10.0, "new": 4.0}, disturbed=disturbed)
     assert Speedup(made.model("old"), {"x": 1}, threads=1)(made.model("new")) == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize(("family", "loads"), [("onnx", (14, 14)), ("torch", (1, 2))])
+def test_pytorch_models_are_loaded_once(machine, family, loads):
+    made = machine({"old": 10.0, "new": 4.0, "newer": 2.0})
+    measured = Speedup(made.model("old", family), {"x": 1}, threads=1)
+    assert [measured(made.model(name, family)) for name in ("new", "newer")] == pytest.approx([2.5, 5.0])
+    of_candidate = [name for name, _ in made.loads if name.startswith("candidate")]
+    assert (len(made.loads) - len(of_candidate), len(of_candidate)) == loads

@@ -18,6 +18,7 @@ from modelkit.core.forms import Array
 Levels = dict[str, int]  # group → index of its level, narrow to wide
 _TABLES, _BISECTIONS = 3, 60
 _TRIALS = 6  # candidates that are measured whole
+_LEAST_POWER = 0.5  # of the limit that speed is taken to rise with
 _NEAR = 1.06  # a candidate this much faster than asked for is near enough
 T = TypeVar("T")
 
@@ -119,16 +120,20 @@ def meet(
 
 
 def _next_limit(tried: Sequence[tuple[float, float]], aim: float) -> float:
-    """Between the nearest trials (speed-up, limit) on both sides of the aim; beyond them, speed is taken to be in inverse
-    proportion to the limit."""
+    """Between the nearest trials (speed-up, limit) on both sides of the aim; beyond them, as the two nearest say (a power of the
+    limit), and after one trial speed is taken to be in inverse proportion to the limit."""
     latest = tried[::-1]
     slower = max((trial for trial in latest if trial[0] < aim), key=lambda trial: trial[0], default=None)
     faster = min((trial for trial in latest if trial[0] >= aim), key=lambda trial: trial[0], default=None)
     if slower is not None and faster is not None:
         share = math.log(aim / slower[0]) / math.log(faster[0] / slower[0])
         return float(slower[1] * (faster[1] / slower[1]) ** share)
-    speedup, limit = slower or faster or (aim, math.inf)
-    return limit * speedup / aim
+    nearest = sorted({*tried}, key=lambda trial: abs(math.log(trial[0] / aim)))
+    (speedup, limit), power = nearest[0], 1.0
+    if len(nearest) > 1 and nearest[0][1] != nearest[1][1]:
+        (other, at) = nearest[1]
+        power = min(max(math.log(speedup / other) / math.log(at / limit), _LEAST_POWER), 1.0)
+    return float(limit * (speedup / aim) ** (1 / power))
 
 
 def interpolated(errors: Array, measured: Mapping[int, float]) -> Array:
