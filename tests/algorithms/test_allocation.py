@@ -102,6 +102,12 @@ def test_meet_comes_to_lie_just_above(power, noise, wanted):
     assert len(measured) <= 5
 
 
+def test_meet_gets_there_where_much_of_the_time_can_not_be_saved():
+    """The speed rises with a far smaller power of the limit than 1, which the first trials show."""
+    found = meet(lambda limit: limit, lambda limit: 1.75 / (1 + limit / 8), 1.5, 4.0)
+    assert found is not None and 1.5 <= found[0] <= 1.6
+
+
 def test_meet_measures_no_candidate_twice():
     """Nothing lies between 40 and 80: the faster one is taken, though it is far from what was asked for."""
     measured = []

@@ -18,7 +18,7 @@ from modelkit.core.forms import Array
 Levels = dict[str, int]  # group → index of its level, narrow to wide
 _TABLES, _BISECTIONS = 3, 60
 _TRIALS = 6  # candidates that are measured whole
-_LEAST_POWER = 0.5  # of the limit that speed is taken to rise with
+_LEAST_POWER = 0.3  # of the limit that speed is taken to rise with
 _NEAR = 1.06  # a candidate this much faster than asked for is near enough
 T = TypeVar("T")
 
