@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.cli.small_torch import network
+from tests.models.torch.networks import save_pt2
 
 ARCH = "tests.cli.small_torch:network"
 
@@ -151,3 +152,26 @@ def test_what_was_changed_as_soon_as_it_was_exported_takes_any_batch(modelkit, t
 def wide():
     layers = [torch.nn.Conv2d(3, 32, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(32, 32, 3, padding=1), torch.nn.ReLU()]
     return torch.nn.Sequential(*layers, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(32, 10))
+
+
+@pytest.mark.parametrize("given", ["data", "nothing"])
+def test_linear_layers_are_integers_in_pytorch_too(modelkit, tmp_path, given):
+    """Laid out for CUDA; 7-bit weights, so that any processor that this runs on adds them exactly."""
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(20, 48), torch.nn.ReLU(), torch.nn.Linear(48, 10)).eval()
+    x = torch.randn(64, 6, 20)
+    save_pt2(tmp_path / "m.pt2", module, x[:2])
+    np.savez(tmp_path / "c.npz", x=x.numpy())
+    words = ["--calib", tmp_path / "c.npz"] if given == "data" else []
+    outcome = modelkit("quantize", tmp_path / "m.pt2", *words, "--target", "cuda", "-p", "reduce_range=true", "--json")
+    assert outcome.code == 0, outcome.err
+    assert all(" a8" in layer["form"] for layer in outcome.report["passes"][0]["layers"])
+    program = torch.export.load(tmp_path / "m-int8.pt2")
+    assert [str(node.target) for node in program.graph.nodes].count("aten._int_mm.default") == 2
+    for count in (1, 5):
+        with torch.no_grad():
+            found, expected = program.module()(x[:count]), module(x[:count])
+        assert distance(expected.numpy(), found.numpy()) < 0.05
+    again = modelkit("inspect", tmp_path / "m-int8.pt2", "--json").report["inputs"][0]
+    assert [layer["form"] for layer in again["layers"]] == ["int8 per-channel"] * 2
+    assert again["macs"] == modelkit("inspect", tmp_path / "m.pt2", "--json").report["inputs"][0]["macs"]
