@@ -196,10 +196,11 @@ def _keep_what_gains(base: Model, plan: Plan, build: Callable[[Plan], Model], sa
         left = slower_in_torch(base, plan, one, wanted.target.name, wanted.threads)
         tried = [*plan.static, *plan.dynamic]
     if left and set(left) == set(tried):
+        slower = "not faster" if base.family == "onnx" else "and slower, as PyTorch decodes them at every run"
         warnings.warn(
             SpeedWarning(
                 "8-bit arithmetic was measured slower than the original here, so only the weights are stored in 8 bits: "
-                "the file is smaller, not faster. Force 8-bit arithmetic with --no-measure."
+                f"the file is smaller, {slower}. Force 8-bit arithmetic with --no-measure."
             ),
             stacklevel=2,
         )

@@ -77,7 +77,7 @@ def _unsuited(target: str | None, device: str) -> str | None:
     if known is None:
         return None
     if device == "cuda":
-        return None if known.padded else f"{target}: CUDA may refuse its integer products. Quantise with --target cuda."
+        return None if known.padded else f"{target}: CUDA's kernels want another layout. Quantise with --target cuda."
     if known.reduce_range or target_isa() in ("vnni", "neon"):
         return None
     return f"{target}: on this processor its sums of integers saturate, and are wrong. Quantise with --target avx2."
