@@ -72,7 +72,7 @@ def main() -> None:
     text = table(rows, chosen, list(TOOLS), OURS)
     print(text)
     if arguments.save:
-        page.save("measurement", text)
+        page.save("measurement", table(rows, CASES, list(TOOLS), OURS))
 
 
 def finished(rows: list[dict[str, Any]], case: Any, tool: str, trial: int) -> bool:
