@@ -70,13 +70,15 @@ def file_of(folder: Path, tool: str) -> Path:
     return folder / f"minilm-{tool.rpartition(' ')[2]}.pt2"
 
 
-def load(tool: str, folder: Path) -> Any:
+def load(tool: str, folder: Path, device: str, threads: int) -> Any:
     """What to call."""
     import torch
 
+    from modelkit.runtimes.torch import load_program
+
     if tool.startswith("modelkit"):
-        return torch.export.load(file_of(folder, tool)).module()
-    model = encoder()
+        return load_program(file_of(folder, tool), device, threads).module()
+    model = encoder().to(device)
     if tool.startswith("torch.ao"):
         return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, torch.qint8)
     if tool.startswith("torchao"):
@@ -91,30 +93,21 @@ def one(tool: str, mode: str, folder: Path, device: str, threads: int, batch: in
     """Milliseconds a run, and SQNR."""
     import torch
 
+    from modelkit.bench.metrics.distance import SignalToNoise
+    from modelkit.bench.metrics.metric import Evaluated
+
     torch.set_num_threads(threads)
     sent, many = ([x.to(device) for x in feeds("test", count)] for count in (batch, 64))
-    model = load(tool, folder)
-    if device == "cuda":
-        model = on_cuda(model, folder, tool)
+    model = load(tool, folder, device, threads)
     reference = encoder().to(device)
     with torch.inference_mode():
-        expected, found = reference(*many), model(*many)
-        noise = (expected - found).square().sum()
-        sqnr = float(10 * torch.log10(expected.square().sum() / noise)) if noise else None
+        expected, found = ([of(*many).cpu().numpy()] for of in (reference, model))
+        noise = SignalToNoise()
+        sqnr = noise.total(noise.rows(Evaluated({}, found, reference=expected))) if tool != FLOAT else None
         if mode == "compiled":
             options = {"freezing": True, "triton.cudagraphs": device == "cuda"}
             model = torch.compile(model, dynamic=False, options=options)
         return {"ms": milliseconds(lambda: model(*sent), device), "sqnr": sqnr}
-
-
-def on_cuda(model: Any, folder: Path, tool: str) -> Any:
-    import torch
-
-    if not tool.startswith("modelkit"):
-        return model.to("cuda")
-    from torch.export.passes import move_to_device_pass
-
-    return move_to_device_pass(torch.export.load(file_of(folder, tool)), "cuda:0").module()
 
 
 def milliseconds(run: Callable[[], Any], device: str) -> float:
@@ -167,13 +160,13 @@ def main() -> None:
                 failures[key] = (done.stderr.strip().splitlines() or ["no message"])[-1][:60]
             else:
                 found[key].append(json.loads(done.stdout.splitlines()[-1]))
-    text = table(found, failures, folder, arguments)
+    text = table(found, failures, arguments)
     print(text)
     if arguments.save:
         page.save(f"PyTorch int8 on {arguments.device}", text, f"Int8 in PyTorch, {arguments.device}")
 
 
-def table(found: dict[Any, Any], failures: dict[Any, str], folder: Path, arguments: argparse.Namespace) -> str:
+def table(found: dict[Any, Any], failures: dict[Any, str], arguments: argparse.Namespace) -> str:
     import torch
 
     from modelkit.bench.cpu import cpu_name, target_isa

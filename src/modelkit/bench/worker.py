@@ -108,7 +108,8 @@ def read_arrays(path: Path) -> dict[str, Array]:
         found = {}
         for key in sorted(file.files):
             _, dtype, name = key.split(" ", 2)
-            found[name] = file[key].view(numpy_dtype(dtype)) if file[key].dtype.kind == "V" else file[key]
+            array = file[key]
+            found[name] = array.view(numpy_dtype(dtype)) if array.dtype.kind == "V" else array
         return found
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from ...core.targets import Target
 from .grids import dequantised, grid_parts, uncast
 from .program import Program, arguments, rename
 from .weights import scaled
@@ -39,22 +40,26 @@ class _Layer:
     bias: fx.Node | None
 
 
-def to_integers(program: Program, *, exact: bool, padded: bool) -> tuple[Program, dict[str, bool]]:
-    """A copy of `program` with its layers of that kind as integer products, by name: whether their activations are signed.
+def to_integers(program: Program, records: list[dict[str, Any]], target: Target | None) -> tuple[Program, list[dict[str, Any]]]:
+    """A copy of a lowered program with its layers of that kind as integer products, and its records, which say of those layers
+    whether their activations are signed; both as they were where there is no such layer.
 
-    exact: whether the processor adds the products of any 8-bit codes without saturating; where not, only weights of 7 bits are
-    taken. padded: let the products have the sizes that CUDA asks for.
+    target: the processor that they are for. Where it is not known to add the products of any 8-bit codes exactly, only weights of
+    7 bits are taken.
     """
+    if not any(_suited(program, node, target) for node in program.graph.nodes):
+        return program, records
     program = program.copy()
-    found: dict[str, bool] = {}
+    signed: dict[str, bool] = {}
     shared: dict[Any, fx.Node] = {}
+    padded = target is not None and target.padded
     for node in list(program.graph.nodes):
-        layer = _fake_quantised(program, node) if node.target is aten.linear.default else None
-        if layer is not None and (exact or _narrow(program, layer.codes)) and not (padded and _fixed(layer.codes)):
-            found[node.name] = layer.signed
+        layer = _suited(program, node, target)
+        if layer is not None:
+            signed[node.name] = layer.signed
             _write(program, node, layer, padded, shared)
     program.prune()
-    return program, found
+    return program, [{**it, "signed_activations": signed[it["operator"]]} if it["operator"] in signed else it for it in records]
 
 
 def from_integers(program: Program, layers: Iterable[dict[str, Any]]) -> None:
@@ -67,6 +72,14 @@ def from_integers(program: Program, layers: Iterable[dict[str, Any]]) -> None:
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, AssertionError, RuntimeError):
             continue  # The note does not fit the program.
     program.prune()
+
+
+def _suited(program: Program, node: fx.Node, target: Target | None) -> _Layer | None:
+    """The layer that a node is, where it can be a product of integers for that target."""
+    layer = _fake_quantised(program, node) if node.target is aten.linear.default else None
+    if layer is None or not (target is not None and target.exact or _narrow(program, layer.codes)):
+        return None
+    return None if target is not None and target.padded and _fixed(layer.codes) else layer
 
 
 def _fake_quantised(program: Program, node: fx.Node) -> _Layer | None:

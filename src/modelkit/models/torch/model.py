@@ -353,13 +353,7 @@ class TorchModel:
     def _written(self) -> tuple[Program, list[Records]]:
         """As the file has it: integer layers are products of integers."""
         if self._final is None:
-            target = TARGETS.get(self.provenance.target or "")
-            program, records = self._decoded()
-            program, integers = to_integers(program, exact=bool(target and target.exact), padded=bool(target and target.padded))
-            self._final = (
-                program,
-                [{**it, "signed_activations": integers[it["operator"]]} if it["operator"] in integers else it for it in records],
-            )
+            self._final = to_integers(*self._decoded(), TARGETS.get(self.provenance.target or ""))
         return self._final
 
     def _decoded(self) -> tuple[Program, list[Records]]:
