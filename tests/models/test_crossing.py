@@ -219,3 +219,25 @@ def test_constants_among_inputs_and_outputs(tmp_path: Path) -> None:
     model.save(tmp_path / "out.pt2")
     nothing, _, three = torch.export.load(tmp_path / "out.pt2").module()(torch.from_numpy(x), None, 3)
     assert (nothing, three) == (None, 3)
+
+
+class _Rearranged(nn.Module):
+    """Channels last, as ConvNeXt does before its normalisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 8, 3), nn.LayerNorm(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x).permute(0, 2, 3, 1))  # type: ignore[no-any-return]
+
+
+def test_signed_grids_before_a_transposition_run(tmp_path: Path) -> None:
+    """ONNX Runtime 1.32 moves the grid behind the Transpose; from opset 21 on it then refuses its own model."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 8, 8)
+    model = TorchModel.open(save_pt2(tmp_path / "m.pt2", _Rearranged(), x))
+    (conv,) = (node for node in model.graph.nodes if node.kind == "conv")
+    model.set_parameter(conv.name, "weight", to_nearest(model.parameter(conv.name, "weight")))
+    model.quantize_edges({edge: EdgeGrid(Grid.over(-3, 3, signed=True)) for edge in ("x", conv.outputs[0])})
+    agree(model, to_onnx(model), {"x": x.numpy()}, 0.02)  # A sum between two steps may go to either.
