@@ -153,9 +153,8 @@ def uniformly(model: Path, calib: Path, algorithm: str, share: float, out: Path,
             rank = int(share * rows * columns / (rows + columns))
             if layer.kind != "embedding" and "lm_head" not in layer.name and rank:
                 choices.setdefault(key(unit), {})[layer.name] = Recipe("svd", (rank,))
-    result = plan.base.copy()
     changed = [unit for unit in plan.units if key(unit) in choices]
-    result.factorise(fit(result, changed, choices, chosen, calibration_batches(plan.base, data), 0))
+    result, _ = fit(plan.base, changed, choices, chosen, calibration_batches(plan.base, data), wanted.samples, wanted.seed)
     result.save(out)
     return f"{score(out):.4f}", time.monotonic() - began
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from modelkit.algorithms.lowrank.refit import PULLS, Pairs, Regression
+from modelkit.algorithms.lowrank.truncation import power
+from modelkit.analysis.effects import effect
 from modelkit.analysis.fit_points import FitPoint, fit_point
 from modelkit.analysis.held import Held
 from modelkit.core.forms import Array
@@ -17,34 +19,81 @@ from modelkit.quantize import finite_weight
 
 from .choices import Choice, Unit, Weighed, Weights, as_matrix, built
 from .seen import pair
-from .study import ROWS, Each, set_weight, substitute, weigh
+from .study import ROWS, Each, first_samples, set_weight, substitute, weigh
 
 _HELD_OUT = 0.2  # of each batch's rows, for choosing the pull
+_EXPONENTS = (1.0, 0.5)  # of the second moments of a layer's inputs, as the metric in which its weight is cut to a rank
 
 
 def fit(
-    model: Model, todo: Sequence[Unit], choice: Mapping[str, Choice], chosen: LowRankPass, batches: Sequence[Feeds], seed: int,
-    each: Each = iter,
-) -> dict[str, LowRank]:  # fmt: skip
-    """The form of every layer in `choice`, which has something (by `key`) for each unit. `model` gets the weights that they stand
-    for, and the biases that belong to them."""
-    forms: dict[str, LowRank] = {}
+    base: Model, todo: Sequence[Unit], choice: Mapping[str, Choice], chosen: LowRankPass, batches: Sequence[Feeds], samples: int,
+    seed: int, each: Each = iter,
+) -> tuple[Model, dict[str, LowRank]]:  # fmt: skip
+    """The base with every layer in `choice`, which has something (by `key`) for each unit, as its factors, and these.
+
+    Refitted factors are made twice, for the least error of the layer's output, and halfway from that to the least error of the
+    weight itself (the scaling of ASVD, Yuan et al. 2023, https://arxiv.org/abs/2312.05821), as an output's error is not the
+    loss: those stay whose model gave outputs nearer to the base's on so many samples. `each` then sees every unit twice."""
     if not (batches and chosen.refits):
-        held = Held(model.copy(), batches, [[unit.edge] for unit in todo]) if batches else None
-        for place, unit in enumerate(each(todo)):
-            values = held.at(place) if held is not None else {}
-            weights, means = weigh(model, unit, chosen, batches, values, seed)
-            made = built(weights, choice[key(unit)])
-            substitute(model, made, weights, means)
-            forms |= made
-        return forms
-    original = model.copy()
-    points = {layer.name: fit_point(original.graph, layer) for unit in todo for layer in unit.layers}
-    expected = Held(original, batches, [[points[layer.name].edge for layer in unit.layers] for unit in todo])
+        return _on_their_own(base, todo, choice, chosen, batches, seed, each)
+    measured = first_samples(batches, samples)
+    expected = list(base.observe(measured, []))
+    least, model, forms = float("inf"), base, dict[str, LowRank]()
+    for exponent in _EXPONENTS:
+        candidate, made = _one_after_the_other(base, todo, choice, chosen, batches, exponent, seed, each)
+        error = effect(candidate, {}, measured, expected)
+        if not forms or error < least:
+            least, model, forms = error, candidate, made
+    model.factorise(forms)
+    return model, forms
+
+
+def rounds(chosen: LowRankPass, batches: Sequence[Feeds]) -> int:
+    """How often `fit` walks through its units."""
+    return len(_EXPONENTS) if batches and chosen.refits else 1
+
+
+def _on_their_own(
+    base: Model, todo: Sequence[Unit], choice: Mapping[str, Choice], chosen: LowRankPass, batches: Sequence[Feeds], seed: int,
+    each: Each,
+) -> tuple[Model, dict[str, LowRank]]:  # fmt: skip
+    model = base.copy()
+    forms: dict[str, LowRank] = {}
+    held = Held(base, batches, [[unit.edge] for unit in todo]) if batches else None
+    for place, unit in enumerate(each(todo)):
+        values = held.at(place) if held is not None else {}
+        weights, means = weigh(model, unit, chosen, batches, values, seed)
+        made = built(weights, choice[key(unit)])
+        substitute(model, made, weights, means)
+        forms |= made
+    model.factorise(forms)
+    return model, forms
+
+
+def _one_after_the_other(
+    base: Model, todo: Sequence[Unit], choice: Mapping[str, Choice], chosen: LowRankPass, batches: Sequence[Feeds],
+    exponent: float, seed: int, each: Each,
+) -> tuple[Model, dict[str, LowRank]]:  # fmt: skip
+    """The model has the weights that the forms stand for, and the biases that belong to them."""
+    model = base.copy()
+    forms: dict[str, LowRank] = {}
+    points = {layer.name: fit_point(base.graph, layer) for unit in todo for layer in unit.layers}
+    expected = Held(base, batches, [[points[layer.name].edge for layer in unit.layers] for unit in todo])
     now = Held(model, batches, [_needed(unit, points) for unit in todo])
     for place, unit in enumerate(each(todo)):
-        forms |= _refitted(model, unit, choice[key(unit)], chosen, batches, expected.at(place), now.at(place), points, seed)
-    return forms
+        if unit.layers[0].kind == "embedding":
+            weights, means = weigh(model, unit, chosen, [], {}, seed)
+            made = built(weights, choice[key(unit)])
+            substitute(model, made, weights, means)
+        else:
+            wanted, given = expected.at(place), now.at(place)
+            fits = {
+                layer.name: _Fit(model, layer, chosen, unit.edge, batches, wanted, given, points[layer.name], exponent, seed)
+                for layer in unit.layers
+            }
+            made = _refitted(model, unit, choice[key(unit)], fits)
+        forms |= made
+    return model, forms
 
 
 def key(unit: Unit) -> str:
@@ -56,25 +105,11 @@ def _needed(unit: Unit, points: Mapping[str, FitPoint]) -> list[str]:
     return list(dict.fromkeys([unit.edge, *(edge for edge in offsets if edge is not None)]))
 
 
-def _refitted(
-    model: Model, unit: Unit, choice: Choice, chosen: LowRankPass, batches: Sequence[Feeds],
-    expected: Mapping[str, list[Array]], now: Mapping[str, list[Array]], points: Mapping[str, FitPoint], seed: int,
-) -> dict[str, LowRank]:  # fmt: skip
-    if unit.layers[0].kind == "embedding":
-        weights, means = weigh(model, unit, chosen, [], {}, seed)
-        made = built(weights, choice)
-        substitute(model, made, weights, means)
-        return made
-    fits = {
-        layer.name: _Fit(model, layer, chosen, unit.edge, batches, expected, now, points[layer.name], seed)
-        for layer in unit.layers
-    }
-
+def _refitted(model: Model, unit: Unit, choice: Choice, fits: Mapping[str, _Fit]) -> dict[str, LowRank]:
     def at(pull: float, part: str) -> dict[str, LowRank]:
         weighed = {}
         for name, one in fits.items():
-            regression = one.regression(part)
-            weighed[name] = Weighed(one.layer, regression.target(pull), Metric(regression.metric(pull), one.rows))
+            weighed[name] = Weighed(one.layer, one.regression(part).target(pull), one.metric(part, pull))
         return built(Weights(unit, weighed), choice)
 
     def loss(pull: float) -> float:
@@ -113,11 +148,11 @@ class _Fit:
 
     def __init__(
         self, model: Model, layer: Node, chosen: LowRankPass, edge: str, batches: Sequence[Feeds],
-        expected: Mapping[str, list[Array]], now: Mapping[str, list[Array]], point: FitPoint, seed: int,
+        expected: Mapping[str, list[Array]], now: Mapping[str, list[Array]], point: FitPoint, exponent: float, seed: int,
     ) -> None:  # fmt: skip
-        self.layer, self.biased = layer, "bias" in layer.parameters
+        self.layer, self.biased, self._exponent = layer, "bias" in layer.parameters, exponent
         self.W0 = as_matrix(layer, finite_weight(model, layer.name))
-        self.rows = chosen.metric(layer, self.W0, None).rows
+        self._rows = chosen.metric(layer, self.W0, None).rows
         random, each = np.random.default_rng(seed), ROWS // len(batches)
         parts: list[list[tuple[Array, Array]]] = [[], []]
         for i, feeds in enumerate(batches):
@@ -136,6 +171,10 @@ class _Fit:
         if part not in self._known:
             self._known = {part: Regression(self.training if part == "training" else self.every, self.W0, self.biased)}
         return self._known[part]
+
+    def metric(self, part: str, pull: float) -> Metric:
+        moments = self.regression(part).metric(pull)
+        return Metric(moments if self._exponent == 1 else power(moments, self._exponent), self._rows)
 
     def held_out_error(self, W: Array) -> float:
         """As a share of what the outputs hold."""

@@ -27,7 +27,7 @@ from modelkit.publish import outputs_of, publish
 from modelkit.quantize import LayerRecord, stored_bytes
 
 from .choices import Choice, Unit, of_energy, of_rank, sketched
-from .fitting import fit, key
+from .fitting import fit, key, rounds
 from .planning import Factorisation, LowRankPlan
 from .study import Each, Options, Way, study, weigh
 
@@ -61,15 +61,12 @@ def lowrank(
     with stage("studying layers", len(plan.units)) as shown:
         search = _Search(base, wanted, plan, batches, latency, shown.each)
         chosen, speedup = search.chosen()
-    result = base.copy()
-    forms: dict[str, LowRank] = {}
+    result, forms = model.copy(), dict[str, LowRank]()
     if any(chosen.values()):
         changed = [unit for unit in plan.units if chosen.get(key(unit))]
-        with stage("factorising", len(changed)) as shown:
-            forms = fit(result, changed, chosen, wanted.chosen, batches, wanted.seed, shown.each)
-            result.factorise(forms)
+        with stage("factorising", len(changed) * rounds(wanted.chosen, batches)) as shown:
+            result, forms = fit(base, changed, chosen, wanted.chosen, batches, wanted.samples, wanted.seed, shown.each)
     else:
-        result = model.copy()
         warnings.warn(
             SkippedWarning(f"{search.why_none}: the model is written unchanged. --always makes it smaller anyway."),
             stacklevel=2,

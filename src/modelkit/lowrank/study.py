@@ -65,9 +65,8 @@ def study(
     samples: how many the effects are measured on. allowed: (choice, cost, error) of those that may be chosen."""
     steps = [_edges(model, unit) for unit in found] if batches else []
     held = Held(model, batches, steps) if batches else None
-    size = len(next(iter(batches[0].values()))) if batches else 1
-    measured = min(len(batches), -(-samples // size))
-    expected = list(model.observe(batches[:measured], [])) if batches else []
+    measured = first_samples(batches, samples)
+    expected = list(model.observe(measured, [])) if batches else []
     options = []
     for place, unit in enumerate(each(found)):
         values = held.at(place) if held is not None else {}
@@ -78,15 +77,20 @@ def study(
         errors = np.array([way.error for way in ways] + [0.0])
         effects = errors
         if batches:
-            given = {edge: values[edge][:measured] for edge in _cut(model, unit)}
+            given = {edge: values[edge][: len(measured)] for edge in _cut(model, unit)}
             seen = {}
             for level in {int(share * len(ways)) for share in _TRIED}:
                 variant = model.copy()
                 substitute(variant, built(weights, ways[level].choice), weights, means)
-                seen[level] = effect(variant, given, batches[:measured], expected)
+                seen[level] = effect(variant, given, measured, expected)
             effects = interpolated(errors[::-1], seen)
         options.append(Options(unit, [*ways, Way({}, 0.0, dense_cost(unit))], effects))
     return options
+
+
+def first_samples(batches: Sequence[Feeds], samples: int) -> Sequence[Feeds]:
+    """The batches that hold the first so many samples."""
+    return batches[: -(-samples // len(next(iter(batches[0].values()))))] if batches else []
 
 
 def weigh(

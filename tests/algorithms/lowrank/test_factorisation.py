@@ -8,7 +8,7 @@ from modelkit.algorithms.lowrank.partial import leading
 from modelkit.algorithms.lowrank.projection import last_factor
 from modelkit.algorithms.lowrank.refit import Pairs, Regression
 from modelkit.algorithms.lowrank.spatial import separated
-from modelkit.algorithms.lowrank.truncation import factors, root, spectrum
+from modelkit.algorithms.lowrank.truncation import factors, power, root, spectrum
 from modelkit.algorithms.lowrank.tucker import tucker2
 from modelkit.core import passes
 from modelkit.core.graph import Node
@@ -195,3 +195,11 @@ def test_fisher_weighs_outputs_by_their_gradients():
         information = np.sum([np.sum(batch**2, axis) for batch in batches], 0)
         rows = chosen.metric(layer, np.zeros((size, 1)), None).rows
         np.testing.assert_allclose(rows**2, information / information.mean() + 0.01, rtol=1e-5)
+
+
+def test_power_halfway_is_the_root_of_the_matrix():
+    X = _inputs(np.random.default_rng(0), 200, 10)
+    H = X.T @ X
+    half = power(H, 0.5)
+    np.testing.assert_allclose(half @ half, H, rtol=1e-9, atol=1e-9 * np.abs(H).max())
+    np.testing.assert_allclose(half, half.T)

@@ -73,3 +73,10 @@ def root(H: Array) -> Array:
     values, Q = np.linalg.eigh(H)
     square: Array = Q * np.sqrt(np.maximum(values, 0.0))
     return square
+
+
+def power(H: Array, exponent: float) -> Array:
+    """H to a power, for symmetric H without negative eigenvalues."""
+    values, Q = np.linalg.eigh(H)
+    result: Array = (Q * np.maximum(values, 0.0) ** exponent) @ Q.T
+    return result
