@@ -47,6 +47,16 @@ def test_single_input_and_labels(tmp_path, compressed, name):
     np.testing.assert_array_equal(everything(data)["image"], x)  # a second pass
 
 
+@pytest.mark.parametrize("given, wanted", [("input.1", "input_1"), ("input_1", "input.1"), ("ids:0", "ids_0"), ("0", "input_0")])
+def test_names_of_another_format(tmp_path, given, wanted):
+    inputs = [Input(wanted, "float32", ("batch", 12)), MASK]
+    x, mask = np.ones((4, 12), np.float32), np.ones((4, 5), np.int64)
+    assert set(everything(open_data(npz(tmp_path, **{given: x, "attention_mask": mask}), inputs))) == {wanted, "attention_mask"}
+    both = npz(tmp_path, **{given: x, wanted: x + 1, "attention_mask": mask})
+    with pytest.warns(InputWarning, match="not used"):
+        np.testing.assert_array_equal(everything(open_data(both, inputs))[wanted], x + 1)
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("compressed", [False, True])
 def test_rows_are_read_from_any_place(tmp_path, compressed, order):

@@ -241,3 +241,24 @@ def test_signed_grids_before_a_transposition_run(tmp_path: Path) -> None:
     model.set_parameter(conv.name, "weight", to_nearest(model.parameter(conv.name, "weight")))
     model.quantize_edges({edge: EdgeGrid(Grid.over(-3, 3, signed=True)) for edge in ("x", conv.outputs[0])})
     agree(model, to_onnx(model), {"x": x.numpy()}, 0.02)  # A sum between two steps may go to either.
+
+
+@pytest.mark.parametrize("name", ["images:0", "input.1", "0", "class"])
+def test_inputs_whose_names_torch_can_not_have(name: str) -> None:
+    """Old exporters number them, TensorFlow's put the output's number behind them: data is found by either name."""
+    weight = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
+    proto = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["" : 17]> g (float[N, 8] x) => (float[N, 4] y) { y = MatMul(x, w) }'
+    )
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    proto.graph.input[0].name = proto.graph.node[0].input[0] = name
+    model = OnnxModel.from_proto(proto, Path("m.onnx"), Path())
+    x = np.random.default_rng(1).standard_normal((3, 8)).astype(np.float32)
+    crossed = to_torch(model)
+    agree(model, crossed, {name: x})
+    (given,) = crossed.graph.inputs
+    assert given.name.isidentifier()
+    np.testing.assert_allclose(outputs(crossed, {given.name: x})[0], x @ weight, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        crossed.segment([], crossed.graph.outputs)({name: x})[crossed.graph.outputs[0]], x @ weight, rtol=1e-5
+    )

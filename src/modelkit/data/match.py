@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ..core.errors import InputWarning, ModelkitError
 from ..core.graph import Input
 from ..core.model import Preprocessing
+from ..core.names import identifier
 from .columns import Column, Source, describe, describe_all
 from .convert import Conversion, channel_axis, is_float, numpy_dtype, why_not
 from .layout import fit
@@ -38,6 +39,9 @@ def match(source: Source, inputs: Sequence[Input], preprocessing: Preprocessing 
 def _column_for(wanted: Input, source: Source, inputs: Sequence[Input], expected: str) -> str:
     if wanted.name in source.columns:
         return wanted.name
+    alike = [column for column in source.columns if identifier(column) == identifier(wanted.name)]
+    if len(alike) == 1:  # the name that it has in another format
+        return alike[0]
     if len(inputs) == 1:
         if "x" in source.columns:
             return "x"

@@ -6,8 +6,6 @@ torch.export traces that module with every open dimension symbolic.
 
 from __future__ import annotations
 
-import keyword
-import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +18,7 @@ import torch
 from torch.export.graph_signature import InputKind
 
 from modelkit.core.errors import InputWarning, ModelkitError
+from modelkit.core.names import identifier
 
 from . import operators  # noqa: F401  (registers the translations)
 from .example_inputs import ModelInput, example_tensors, made_up, model_inputs
@@ -92,9 +91,7 @@ def _arguments(names: list[str]) -> list[str]:
     """A distinct Python identifier for each ONNX input name."""
     arguments: list[str] = []
     for name in names:
-        argument = re.sub(r"\W", "_", name, flags=re.ASCII)
-        if not argument.isidentifier() or keyword.iskeyword(argument):
-            argument = f"input_{argument}"
+        argument = identifier(name)
         while argument in arguments:
             argument += "_"
         arguments.append(argument)

@@ -14,6 +14,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind
 from ...core.errors import ModelkitError
 from ...core.forms import Array
 from ...core.model import Feeds
+from ...core.names import identifier
 from .forms import to_array, to_tensor
 from .program import Program
 
@@ -41,6 +42,7 @@ def segment(program: Program, given: Collection[str], wanted: Collection[str]) -
     def compute(feeds: Feeds) -> dict[str, Array]:
         interpreter = fx.Interpreter(module)
         found: dict[str, Array] = {}
+        feeds = _named(feeds)
         for node in kept:
             if node.name in given:
                 value: Any = to_tensor(feeds[node.name])
@@ -76,8 +78,14 @@ def _refusing_misfits() -> Iterator[None]:
 
 def inputs_of(program: Program, feeds: Feeds) -> list[Any]:
     """What the program's placeholders stand for, in order. Raises ModelkitError for an input that the batch lacks."""
+    feeds = _named(feeds)
     placeholders = itertools.takewhile(lambda node: node.op == "placeholder", program.graph.nodes)
     return [_input(program, node, feeds) for node in placeholders]
+
+
+def _named(feeds: Feeds) -> Feeds:
+    """By the names that inputs have here, where they have others in the format that the model came from."""
+    return {identifier(name): value for name, value in feeds.items()}
 
 
 def _input(program: Program, node: fx.Node, feeds: Feeds) -> Any:
