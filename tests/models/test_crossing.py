@@ -17,6 +17,7 @@ from modelkit.core.model import EdgeGrid, Model, Preprocessing
 from modelkit.models.crossing import to_onnx, to_torch
 from modelkit.models.onnx.model import OnnxModel
 from modelkit.models.recovery import recovered
+from modelkit.models.recurrent_lengths import symbolic_recurrent_lengths
 from modelkit.models.torch.model import TorchModel
 from tests.models.onnx.grids import OLD_RUNTIME
 from tests.models.torch.networks import Tied, conv_module, conv_pt2, image, random_form, save_pt2
@@ -262,3 +263,26 @@ def test_inputs_whose_names_torch_can_not_have(name: str) -> None:
     np.testing.assert_allclose(
         crossed.segment([], crossed.graph.outputs)({name: x})[crossed.graph.outputs[0]], x @ weight, rtol=1e-4, atol=1e-6
     )
+
+
+class _Recurrent(nn.Module):
+    def __init__(self, cell: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.cell, self.head = cell(8, 16, bidirectional=True), nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.cell(x)[0].unflatten(2, (2, 16)).transpose(1, 2))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("cell", [nn.LSTM, nn.GRU, nn.RNN])
+def test_lengths_of_sequences_stay_open(tmp_path: Path, cell: type[nn.RNNBase]) -> None:
+    """torch's exporter decomposes the program first, and would unroll the operator for the length that it was traced with. (RNN,
+    which ONNX's exporter does not know, it still does.)"""
+    with symbolic_recurrent_lengths(), torch.no_grad():
+        dims = {0: torch.export.Dim("length", min=2, max=512)}
+        program = torch.export.export(_Recurrent(cell).eval(), (torch.randn(28, 1, 8),), dynamic_shapes=(dims,), strict=False)
+    torch.export.save(program, tmp_path / "m.pt2")
+    model = TorchModel.open(tmp_path / "m.pt2")
+    crossed = to_onnx(model)
+    for length in (5, 28, 60) if cell is not nn.RNN else (28,):
+        agree(model, crossed, {"x": np.random.default_rng(length).standard_normal((length, 1, 8)).astype(np.float32)}, 1e-5)

@@ -19,13 +19,13 @@ from torch.export.graph_signature import InputKind
 
 from modelkit.core.errors import InputWarning, ModelkitError
 from modelkit.core.names import identifier
+from modelkit.models.recurrent_lengths import symbolic_recurrent_lengths
 
 from . import operators  # noqa: F401  (registers the translations)
 from .example_inputs import ModelInput, example_tensors, made_up, model_inputs
 from .linear_layers import fuse_linear_layers
 from .module import OnnxModule
 from .plan import Names, Plan, read_plan, refuse_unknown
-from .recurrent_tracing import symbolic_recurrent_lengths
 from .registry import translation_of
 
 _OLDEST_OPSET = 13

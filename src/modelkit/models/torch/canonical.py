@@ -7,6 +7,7 @@ import torch
 from torch import fx
 from torch.export import ExportedProgram
 
+from ..recurrent_lengths import symbolic_recurrent_lengths
 from .bags import split_bags
 from .constants import Constants
 from .inlining import inline_regions
@@ -19,7 +20,8 @@ def canonical(exported: ExportedProgram) -> Program:
     """The program to work on, equal in what it computes."""
     program = Program.of(exported)
     if not _without_mutation(program):
-        program = Program.of(exported.run_decompositions({}))
+        with symbolic_recurrent_lengths():
+            program = Program.of(exported.run_decompositions({}))
     inline_regions(program)
     split_bags(program)
     _as_linear(program)

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from ...core.errors import ModelkitError
 from ...core.forms import Grid
+from ..recurrent_lengths import KEPT_BY_ONNX, symbolic_recurrent_lengths
 from .constants import Constants
 from .exporting import quiet
 from .operators import kind_of
@@ -90,7 +91,7 @@ def to_proto(program: Program, outputs: list[str], dims: Mapping[str, str]) -> o
     """
     exported = _with_tensor_outputs(program)
     try:
-        with quiet(), torch.no_grad():
+        with quiet(), torch.no_grad(), symbolic_recurrent_lengths(KEPT_BY_ONNX):
             converted: Any = torch.onnx.export(exported, dynamo=True, verbose=False, opset_version=_OPSET, optimize=False)
             # Not the exporter's own choice, which would also fold batch norms into weights that are about to change.
             onnxscript.optimizer.fold_constants(converted.model)
