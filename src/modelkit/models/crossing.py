@@ -84,7 +84,8 @@ def to_torch_by_layer(model: Model) -> tuple[TorchModel, Mapping[str, str | None
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "dense.onnx"
         base.save(file)
-        weights = {node.name: node.parameters["weight"].stored for node in OnnxModel.open(file).graph.layers() if not node.skip}
+        layers_of_file = (node for node in OnnxModel.open(file).graph.layers() if not node.skip and "weight" in node.parameters)
+        weights = {node.name: node.parameters["weight"].stored for node in layers_of_file}
         exported = program_from_onnx(onnx.load(file, load_external_data=False), Path(folder))
     result = TorchModel.of(exported, model.path)
     names = exported.graph_module.meta["onnx_names"]

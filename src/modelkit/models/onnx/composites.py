@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
 import numpy as np
 import onnx
@@ -25,7 +26,8 @@ _CODES = ("int8", "uint8", "int4", "uint4")
 def find(program: Program, shapes: Shapes) -> dict[str, Site]:
     """Sites by the name of the ONNX node that holds the weight."""
     finders = {
-        "MatMulInteger": _dynamic_linear,
+        "MatMulInteger": _integer_product,
+        "ConvInteger": _integer_product,
         "MatMulNBits": _blocked_linear,
         "Gather": _stored_table,
         "QLinearConv": _integer_operator,
@@ -54,11 +56,32 @@ def quantisers(program: Program, found: dict[str, Site]) -> set[str]:
     }
 
 
-def _dynamic_linear(program: Program, shapes: Shapes, node: onnx.NodeProto) -> Site | None:
-    """DynamicQuantizeLinear → MatMulInteger → Cast → Mul by both scales → Add of the bias."""
+def _integer_product(program: Program, shapes: Shapes, node: onnx.NodeProto) -> Site | None:
+    """MatMulInteger or ConvInteger with a constant weight, and the nodes around it where those are the usual ones."""
+    shape = shapes.found.get(node.input[1])
+    if node.input[1] not in program.constants or shape is None or (node.op_type == "MatMulInteger" and len(shape) != 2):
+        return None
+    found = _dynamic_product(program, shapes, node)
+    if found is None:  # what its codes stand for is not known
+        conv = node.op_type == "ConvInteger"
+        codes = constants.storage(program, node.input[1])
+        kind: Kind = "conv" if conv else "linear"
+
+        def read() -> Array:
+            array = constants.evaluate(program, node.input[1]).astype(np.float32)
+            return array if conv else array.T
+
+        sizes, form = shape if conv else shape[::-1], "int8 per-tensor"
+        stored = list(codes.tensors)
+        found = _site(program, shapes, (node.name,), (node.input[0],), node.output[0], sizes, form, stored, read, None, kind)
+    return found
+
+
+def _dynamic_product(program: Program, shapes: Shapes, node: onnx.NodeProto) -> Site | None:
+    """DynamicQuantizeLinear → MatMulInteger or ConvInteger → Cast → Mul by both scales → Add of the bias."""
     quantiser = program.producer.get(node.input[0])
     cast = program.only_reader(node.output[0])
-    if quantiser is None or quantiser.op_type != "DynamicQuantizeLinear" or node.input[1] not in program.constants:
+    if quantiser is None or quantiser.op_type != "DynamicQuantizeLinear":
         return None
     scaled = program.only_reader(cast.output[0]) if cast is not None and cast.op_type == "Cast" else None
     if cast is None or scaled is None or scaled.op_type != "Mul":
@@ -79,18 +102,25 @@ def _dynamic_linear(program: Program, shapes: Shapes, node: onnx.NodeProto) -> S
         members.append(adder.name)
         output, bias = adder.output[0], constant[0]
     zero = node.input[3] if len(node.input) > 3 else ""
+    shape, conv = shapes.found[node.input[1]], node.op_type == "ConvInteger"
 
     def read() -> Array:
         codes = constants.evaluate(program, node.input[1]).astype(np.float32)
+        along = (-1, *[1] * (codes.ndim - 1)) if conv else (-1,)
         if zero:
-            codes -= constants.evaluate(program, zero).astype(np.float32)
-        return (codes * constants.evaluate(program, scale)).T
+            codes -= constants.evaluate(program, zero).astype(np.float32).reshape(along)
+        dense: Array = codes * constants.evaluate(program, scale).reshape(along)
+        return dense if conv else dense.T
 
     stored = [name for value in (node.input[1], scale, zero) if value for name in constants.storage(program, value).tensors]
-    rows, columns = shapes.found[node.input[1]]
-    grids = int(np.prod(shapes.found.get(scale, ()), dtype=np.int64))
-    form = f"int8 {'per-tensor' if grids == 1 else 'per-channel'}"
-    return _site(program, shapes, tuple(members), (quantiser.input[0],), output, (columns, rows), form, stored, read, bias)
+    form = _grids(shapes, scale)
+    kind: Kind = "conv" if conv else "linear"
+    shape = shape if conv else shape[::-1]
+    return _site(program, shapes, tuple(members), (quantiser.input[0],), output, shape, form, stored, read, bias, kind)
+
+
+def _grids(shapes: Shapes, scale: str) -> str:
+    return f"int8 {'per-tensor' if prod(shapes.found.get(scale, ())) == 1 else 'per-channel'}"
 
 
 def _integer_operator(program: Program, shapes: Shapes, node: onnx.NodeProto) -> Site | None:
@@ -109,7 +139,6 @@ def _integer_operator(program: Program, shapes: Shapes, node: onnx.NodeProto) ->
         return dense.T if transposed else dense
 
     stored = [name for value in (codes, scale, zero) for name in constants.storage(program, value).tensors]
-    grids = int(np.prod(shapes.found.get(scale, ()), dtype=np.int64))
     site = _site(
         program,
         shapes,
@@ -117,7 +146,7 @@ def _integer_operator(program: Program, shapes: Shapes, node: onnx.NodeProto) ->
         (node.input[0],),
         node.output[0],
         shape[::-1] if transposed else shape,
-        f"int8 {'per-tensor' if grids == 1 else 'per-channel'}",
+        _grids(shapes, scale),
         stored,
         read,
         None,
@@ -227,6 +256,8 @@ def _site(
     site.read["weight"] = read
     if bias:
         kept = constants.storage(program, bias)
-        site.parameters["bias"] = Parameter(kept.root, shapes.found[bias][-1:], "float32", kept.bytes, kept.form, kept.tensors)
+        site.parameters["bias"] = Parameter(
+            kept.root, (prod(shapes.found[bias]),), "float32", kept.bytes, kept.form, kept.tensors
+        )
         site.read["bias"] = lambda: constants.evaluate(program, bias).reshape(-1)
     return site

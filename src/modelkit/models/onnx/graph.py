@@ -226,7 +226,8 @@ def _padding(
             pads.append((total - total // 2, total // 2) if automatic == "SAME_LOWER" else (total // 2, total - total // 2))
         return tuple(pads)
     values = list(given.get("pads") or [0] * 2 * len(kernel))  # type: ignore[call-overload]
-    return tuple(zip(values[: len(kernel)], values[len(kernel) :], strict=True))
+    half = len(values) // 2  # not of the kernel: a weight that is computed has no known one
+    return tuple(zip(values[:half], values[half:], strict=True))
 
 
 def _number(program: Program, node: onnx.NodeProto, slot: int) -> float | None:
