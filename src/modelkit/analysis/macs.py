@@ -13,7 +13,8 @@ from modelkit.core.graph import Graph, Node
 
 
 def node_macs(graph: Graph, node: Node) -> int | None:
-    """Multiply-accumulates of one node; 0 for kinds that are not counted, None where a needed shape is unknown."""
+    """Multiply-accumulates of one node; 0 for kinds that are not counted, None where a needed shape is unknown
+    or layers are hidden inside."""
     if node.kind == "recurrent":
         # Every step of every sequence goes through all weights once, in whichever order time and batch lie.
         sequence = graph.shape(node.inputs[0])
@@ -45,7 +46,7 @@ def node_macs(graph: Graph, node: Node) -> int | None:
             return None
         heads, shared = node.attributes.get("heads", 1), node.attributes.get("kv_heads", 1)
         return prod(query[:-1]) * key[-2] * (query[-1] + value[-1] * heads // shared)
-    return 0
+    return None if node.kind == "control" and node.skip else 0
 
 
 def _einsum(equation: str, node: Node, graph: Graph) -> int | None:

@@ -32,6 +32,7 @@ Kind = Literal[
     "other",
 ]
 LAYER_KINDS: tuple[Kind, ...] = ("linear", "conv", "embedding", "recurrent")
+HIDDEN = "layers inside control flow are not seen"  # why a node of kind "control" that holds some is skipped
 
 Shape = tuple[int, ...]
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from ..core.errors import InputWarning, ModelkitError
+from ..core.errors import InputWarning, ModelkitError, SkippedWarning
 from ..core.forms import Array
+from ..core.graph import HIDDEN
 from ..core.model import Model
 from .torch.sniff import sniff
 
@@ -57,13 +58,22 @@ def open_model(
     if expected is not None and expected != family:
         kind = "an ONNX model" if family == "onnx" else "a file written by torch"
         warnings.warn(f"{path} is {kind} by its content, and is opened as such; rename it.", InputWarning, stacklevel=2)
+    model: Model
     if family == "onnx":
         from .onnx.model import OnnxModel
 
-        return OnnxModel.open(path, bindings, example)
-    from .torch.model import TorchModel
+        model = OnnxModel.open(path, bindings, example)
+    else:
+        from .torch.model import TorchModel
 
-    return TorchModel.open(path, trust=trust, arch=arch, bindings=bindings, example=example)
+        model = TorchModel.open(path, trust=trust, arch=arch, bindings=bindings, example=example)
+    hidden = [node.name for node in model.graph.nodes if node.kind == "control" and node.skip]
+    if hidden:
+        message = (
+            f"{', '.join(hidden)}: {HIDDEN}, stay as they are, and their MACs are not known. Export the branch that is used."
+        )
+        warnings.warn(message, SkippedWarning, stacklevel=2)
+    return model
 
 
 def family_of(path: Path) -> Family:

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modelkit.core.errors import ModelkitError
+from modelkit.analysis.macs import total_macs
+from modelkit.core.errors import ModelkitError, SkippedWarning
 from modelkit.core.forms import Dense
 from modelkit.models.onnx.model import OnnxModel
+from modelkit.models.opening import open_model
 from tests.models.onnx.grids import one_thread, outputs, outputs_of_file, quantized, relative_error
 from tests.odd_onnx import CANNOT_RUN, ODD, write
 
@@ -81,3 +83,11 @@ def test_layers_can_be_quantised_or_say_why_not(name: str, bits: int, tmp_path: 
     model.save(tmp_path / "quantised.onnx")
     again = OnnxModel.open(tmp_path / "quantised.onnx")
     assert [node.name for node in again.graph.layers()] == [node.name for node in model.graph.layers()]
+
+
+@pytest.mark.parametrize("name", ["matmul_inside_if", "matmul_inside_loop", "matmul_inside_scan"])
+def test_layers_hidden_in_control_flow_are_told(name: str, tmp_path: Path) -> None:
+    model, path, _ = opened(name, tmp_path)
+    assert total_macs(model.graph) is None
+    with pytest.warns(SkippedWarning, match="layers inside control flow are not seen"):
+        open_model(path)

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from modelkit.core.errors import ModelkitError
+from modelkit.analysis.macs import total_macs
+from modelkit.core.errors import ModelkitError, SkippedWarning
 from modelkit.core.forms import Dense
+from modelkit.models.opening import open_model
 from modelkit.models.torch.model import TorchModel
 from tests.architectures import ARCHITECTURES
 from tests.models.torch.networks import conv_pt2, image, random_form, save_pt2
@@ -185,7 +187,7 @@ def test_control_flow(tmp_path: Path) -> None:
     torch.export.save(torch.export.export(Branch(), (torch.randn(2, 4),)), tmp_path / "m.pt2")
     model = TorchModel.open(tmp_path / "m.pt2")
     control = next(node for node in model.graph.nodes if node.kind == "control")
-    assert control.skip
+    assert control.skip is None and total_macs(model.graph) == 0, "no layer is hidden in it"
     for sign in (1, -1):
         x = sign * np.ones((2, 4), np.float32)
         found = next(model.observe([{"x": x}], []))[model.graph.outputs[0]]
@@ -247,3 +249,19 @@ def test_ragged_bags_stay(tmp_path: Path) -> None:
     dense = model.parameter("bag", "weight")
     found = next(model.observe([{"ids": ids.numpy(), "starts": starts.numpy()}], []))[model.graph.outputs[0]]
     np.testing.assert_allclose(found, [dense[1:3].sum(0), dense[3:6].sum(0)], rtol=1e-6)
+
+
+class Branches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.cond(x.sum() > 0, lambda y: self.left(y), lambda y: self.right(y), (x,)))
+
+
+def test_layers_hidden_in_control_flow_are_told(tmp_path: Path) -> None:
+    torch.export.save(torch.export.export(Branches(), (torch.randn(2, 4),)), tmp_path / "m.pt2")
+    with pytest.warns(SkippedWarning, match="cond: layers inside control flow are not seen"):
+        graph = open_model(tmp_path / "m.pt2").graph
+    assert [node.name for node in graph.layers()] == ["head"] and total_macs(graph) is None

@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx
 
-from modelkit.core.graph import Edge, Graph, Kind, Node, Shape
+from modelkit.core.graph import HIDDEN, LAYER_KINDS, Edge, Graph, Kind, Node, Shape
 
 from . import composites, constants, layers
 from .kinds import kind_of
@@ -59,7 +59,7 @@ def build(program: Program, shapes: Shapes, forms: Mapping[str, str], names: Map
                 outputs,
                 _named_forms(site, forms.get(name)),
                 _attributes(program, shapes, node, site, kind, function),
-                _skip(kind, site),
+                _skip(kind, site, node),
             )
         )
     edges = {name: _edge(name, shapes) for node in nodes for name in (*node.inputs, *node.outputs)}
@@ -122,10 +122,16 @@ def _named_forms(site: Site, form: str | None) -> dict[str, Any]:
     return parameters
 
 
-def _skip(kind: Kind, site: Site) -> str | None:
+def _skip(kind: Kind, site: Site, node: onnx.NodeProto) -> str | None:
     if kind == "control":
-        return "control flow: the layers inside are not seen"
+        return HIDDEN if _holds_layers(node) else None
     return site.skip
+
+
+def _holds_layers(node: onnx.NodeProto) -> bool:
+    bodies = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    inside = [inner for body in bodies for inner in body.node]
+    return any(kind_of(inner.op_type)[0] in (*LAYER_KINDS, "matmul", "attention") or _holds_layers(inner) for inner in inside)
 
 
 def _edge(name: str, shapes: Shapes) -> Edge:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from ...core.graph import LAYER_KINDS, Edge, Graph, Kind, Node, Parameter
+from ...core.graph import HIDDEN, LAYER_KINDS, Edge, Graph, Kind, Node, Parameter
 from .constants import Constants
 from .forms import Site, StoredForms, dtype_name
 from .operators import attributes_of, kind_of, operator_name
@@ -19,7 +19,6 @@ from .shapes import Shapes
 
 _ROLES = {"running_mean": "mean", "running_var": "variance"}
 _INSIDE_RECURRENT = "the weights inside a recurrent operator are left as they are"
-_INSIDE_CONTROL = "layers inside control flow are not seen"
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class _Builder:
         attributes = attributes_of(kind, node, values) | ({"function": function} if function else {})
         return Node(
             name, kind, operator_name(node), tuple(self.data(kind, values)), tuple(self.outputs(node)), parameters, attributes,
-            self.skip(kind, weight),
+            self.skip(kind, weight, node),
         )  # fmt: skip
 
     def constant_arguments(self, kind: Kind, values: dict[str, Any]) -> Iterator[tuple[str, str, fx.Node]]:
@@ -176,11 +175,23 @@ class _Builder:
             self.constants.axes(value),
         )  # fmt: skip
 
-    def skip(self, kind: Kind, weight: Any) -> str | None:
+    def skip(self, kind: Kind, weight: Any, node: fx.Node) -> str | None:
         if kind == "recurrent":
             return _INSIDE_RECURRENT
         if kind == "control":
-            return _INSIDE_CONTROL
+            return HIDDEN if _holds_layers(node, self.program.source.graph_module) else None
         if kind in LAYER_KINDS and weight is None:
             return "its weight is computed at run time"
         return None
+
+
+def _holds_layers(node: fx.Node, owner: torch.nn.Module) -> bool:
+    for item in nodes_in(node.args):
+        body = getattr(owner, str(item.target), None) if item.op == "get_attr" else None
+        if not isinstance(body, fx.GraphModule):
+            continue
+        for inner in body.graph.nodes:
+            kind = kind_of(inner)[0] if inner.op == "call_function" else "other"
+            if kind in (*LAYER_KINDS, "matmul", "attention") or (kind == "control" and _holds_layers(inner, body)):
+                return True
+    return False
