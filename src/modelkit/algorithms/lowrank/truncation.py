@@ -76,7 +76,8 @@ def root(H: Array) -> Array:
 
 
 def power(H: Array, exponent: float) -> Array:
-    """H to a power, for symmetric H without negative eigenvalues."""
-    values, Q = np.linalg.eigh(H)
-    result: Array = (Q * np.maximum(values, 0.0) ** exponent) @ Q.T
+    """H to a power, for symmetric H without negative eigenvalues; to single precision, which halves the time of the slowest step
+    for layers with thousands of inputs."""
+    values, Q = np.linalg.eigh(H.astype(np.float32))
+    result: Array = ((Q * np.maximum(values, 0.0) ** np.float32(exponent)) @ Q.T).astype(np.float64)
     return result
