@@ -88,10 +88,10 @@ def test_plans_fill_the_time(start, run, max_time):
     measuring = 2 * plan.turns * plan.seconds
     assert plan.turns >= 2 and plan.seconds >= 0.9 * min(run, 0.02)
     rounds = int(max_time / (start + measuring) + 1e-9)
-    assert rounds > FEWEST or max(rounds, 1) * (start + measuring) >= 0.99 * max_time
+    assert rounds >= FEWEST or max(rounds, 1) * (start + measuring) >= 0.99 * max_time
 
 
-@pytest.mark.parametrize(("start", "rounds"), [(0.5, 30), (3.4, 7), (4.1, 7), (8.0, 2)])
+@pytest.mark.parametrize(("start", "rounds"), [(0.5, 30), (3.4, 7), (3.9, 7), (8.0, 2)])
 def test_slow_starts_leave_enough_rounds(start, rounds):
     assert len(Machine(0.001, 0.001, start_seconds=start).play(never)) == pytest.approx(rounds, abs=1)
 

@@ -34,8 +34,8 @@ from .sequential import Estimate, SequentialTest
 from .statistics import student_quantile
 from .verdict import decided
 
-# The error allowed to each timing over all looks; together 5%. The median decides when to stop.
-ALPHA = {"latency_ms.p50": 0.04, "latency_ms.p90": 0.003, "latency_ms.p99": 0.003, "throughput_per_s": 0.004}
+# The error allowed to each timing over all looks; together 3.5%. The median decides when to stop.
+ALPHA = {"latency_ms.p50": 0.025, "latency_ms.p90": 0.003, "latency_ms.p99": 0.003, "throughput_per_s": 0.004}
 ENOUGH = 10  # rounds that the smallest of these needs to say anything
 RESOURCE_ALPHA = 0.05
 ONE_START = 0.1  # what the luck of a single start may be worth, as it can't be seen then

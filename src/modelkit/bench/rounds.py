@@ -16,7 +16,7 @@ import numpy as np
 from .launch import Started
 
 MOST = 200  # rounds: beyond, they are made longer
-FEWEST = 6  # rounds that the test of signs needs to say anything
+FEWEST = 7  # rounds that the test of signs needs to say anything
 TURN_SECONDS = 0.05
 LEAST_TURNS, USUAL_TURNS, MOST_TURNS = 2, 8, 60
 LEAST_TURN_SECONDS = 0.02
@@ -41,7 +41,7 @@ def plan_round(max_time: float, start_seconds: float, run_seconds: float, conten
     even that is enough, rounds are made to fill it."""
     least = LEAST_TURNS * max(run_seconds, LEAST_TURN_SECONDS) * contenders
     measuring = max(start_seconds, max_time / MOST - start_seconds, least)
-    fitting = max_time / (FEWEST + 1) - start_seconds
+    fitting = max_time / (FEWEST + 0.5) - start_seconds  # no two starts take exactly as long
     if fitting >= least:
         measuring = min(measuring, fitting)
     else:
