@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -286,3 +287,21 @@ def test_lengths_of_sequences_stay_open(tmp_path: Path, cell: type[nn.RNNBase]) 
     crossed = to_onnx(model)
     for length in (5, 28, 60) if cell is not nn.RNN else (28,):
         agree(model, crossed, {"x": np.random.default_rng(length).standard_normal((length, 1, 8)).astype(np.float32)}, 1e-5)
+
+
+def test_sizes_that_the_user_states_are_those_it_is_traced_with(tmp_path: Path) -> None:
+    """The height must be 48, which the file does not say."""
+    text = """<ir_version: 9, opset_import: ["" : 17]> g (float[N, 3, H, W] x) => (float[N, 3, W, 4] y) {
+        t = Transpose<perm = [0, 1, 3, 2]>(x)
+        y = MatMul(t, w)
+    }"""
+    proto = onnx.parser.parse_model(text)
+    weight = np.random.default_rng(0).standard_normal((48, 4)).astype(np.float32)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    onnx.save(proto, tmp_path / "m.onnx")
+    model = OnnxModel.open(tmp_path / "m.onnx", {"x": ("float32", (1, 3, 48, 100))})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*is assumed.*")
+        warnings.filterwarnings("ignore", message=".*fixed.*")
+        crossed = to_torch(model)
+    agree(model, crossed, {"x": np.random.default_rng(1).standard_normal((2, 3, 48, 64)).astype(np.float32)})

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from ..analysis.synthetic import synthetic_inputs
 from ..core.errors import ModelkitError, SkippedWarning
 from ..core.forms import Dense, DynamicGrid, Grid, Sparse, WeightForm, sparse_pattern
 from ..core.graph import Graph
@@ -84,9 +85,16 @@ def to_torch_by_layer(model: Model) -> tuple[TorchModel, Mapping[str, str | None
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "dense.onnx"
         base.save(file)
-        layers_of_file = (node for node in OnnxModel.open(file).graph.layers() if not node.skip and "weight" in node.parameters)
-        weights = {node.name: node.parameters["weight"].stored for node in layers_of_file}
-        exported = program_from_onnx(onnx.load(file, load_external_data=False), Path(folder))
+        sized = {name: x for name, x in synthetic_inputs(model.graph).items() if name in model._shapes.bound}
+        opened = OnnxModel.open(file, example=sized)
+        dense = [node for node in opened.graph.layers() if not node.skip and "weight" in node.parameters]
+        weights = {node.name: node.parameters["weight"].stored for node in dense}
+        try:  # with sizes that all differ, as torch takes equal ones to be the same for good
+            exported = program_from_onnx(onnx.load(file, load_external_data=False), Path(folder))
+        except ModelkitError:
+            if not sized:
+                raise
+            exported = program_from_onnx(onnx.load(file, load_external_data=False), Path(folder), sized)
     result = TorchModel.of(exported, model.path)
     names = exported.graph_module.meta["onnx_names"]
     found = _by_weight(result.graph)

@@ -65,7 +65,8 @@ class Session:
             return dict(zip(self.outputs, self._session.run(self.outputs, dict(feeds)), strict=True))
         except Exception as error:
             raise ModelkitError(
-                f"The model does not run on these inputs: {_reason(error)}.", "Check their names, shapes and types."
+                f"The model does not run on these inputs: {_reason(error)}.",
+                "Check their names, shapes and types; --input states sizes that the file leaves open.",
             ) from error
 
 

@@ -28,11 +28,13 @@ _SMALLEST_TABLE = 4  # a table with fewer rows than this tells segments apart, n
 
 @dataclass(frozen=True)
 class Shapes:
-    """`found` has a shape for each value whose shape is known, `dtypes` numpy's name for each whose type is."""
+    """`found` has a shape for each value whose shape is known, `dtypes` numpy's name for each whose type is. The user stated the
+    sizes of the inputs in `bound`."""
 
     inputs: tuple[Input, ...]
     found: dict[str, Shape]
     dtypes: dict[str, str]
+    bound: frozenset[str] = frozenset()
 
 
 def infer(program: Program, bindings: Bindings | None, path: object) -> Shapes:
@@ -43,7 +45,7 @@ def infer(program: Program, bindings: Bindings | None, path: object) -> Shapes:
     symbols = {
         dim: size for spec in inputs for dim, size in zip(spec.dims, shapes[spec.name], strict=True) if isinstance(dim, str)
     }
-    known = Shapes(inputs, dict(shapes), {spec.name: spec.dtype for spec in inputs})
+    known = Shapes(inputs, dict(shapes), {spec.name: spec.dtype for spec in inputs}, frozenset(bindings or {}))
     for name, tensor in program.tensors.items():
         known.found[name], known.dtypes[name] = tensor.shape, tensor.dtype.name
     if not _stated(program, known, symbols):
