@@ -32,7 +32,8 @@ Kind = Literal[
     "other",
 ]
 LAYER_KINDS: tuple[Kind, ...] = ("linear", "conv", "embedding", "recurrent")
-HIDDEN = "layers inside control flow are not seen"  # why a node of kind "control" that holds some is skipped
+PRODUCT_KINDS: tuple[Kind, ...] = (*LAYER_KINDS, "matmul", "attention")  # whose multiply-accumulates are counted
+HIDDEN = "layers inside control flow are not seen"  # why a node of kind "control" that holds products is skipped
 
 Shape = tuple[int, ...]
 

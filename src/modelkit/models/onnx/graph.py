@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx
 
-from modelkit.core.graph import HIDDEN, LAYER_KINDS, Edge, Graph, Kind, Node, Shape
+from modelkit.core.graph import HIDDEN, PRODUCT_KINDS, Edge, Graph, Kind, Node, Shape
 
 from . import composites, constants, layers
 from .kinds import kind_of
@@ -131,7 +131,7 @@ def _skip(kind: Kind, site: Site, node: onnx.NodeProto) -> str | None:
 def _holds_layers(node: onnx.NodeProto) -> bool:
     bodies = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
     inside = [inner for body in bodies for inner in body.node]
-    return any(kind_of(inner.op_type)[0] in (*LAYER_KINDS, "matmul", "attention") or _holds_layers(inner) for inner in inside)
+    return any(kind_of(inner.op_type)[0] in PRODUCT_KINDS or _holds_layers(inner) for inner in inside)
 
 
 def _edge(name: str, shapes: Shapes) -> Edge:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from ...core.graph import HIDDEN, LAYER_KINDS, Edge, Graph, Kind, Node, Parameter
+from ...core.graph import HIDDEN, LAYER_KINDS, PRODUCT_KINDS, Edge, Graph, Kind, Node, Parameter
 from .constants import Constants
 from .forms import Site, StoredForms, dtype_name
 from .operators import attributes_of, kind_of, operator_name
@@ -192,6 +192,6 @@ def _holds_layers(node: fx.Node, owner: torch.nn.Module) -> bool:
             continue
         for inner in body.graph.nodes:
             kind = kind_of(inner)[0] if inner.op == "call_function" else "other"
-            if kind in (*LAYER_KINDS, "matmul", "attention") or (kind == "control" and _holds_layers(inner, body)):
+            if kind in PRODUCT_KINDS or (kind == "control" and _holds_layers(inner, body)):
                 return True
     return False
