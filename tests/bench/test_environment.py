@@ -32,7 +32,7 @@ def test_doctor_is_fast_and_always_says_something():
     ("changes", "words"),
     [
         ({"isa": ["avx2", "avx512f", "avx512_vnni"]}, "VNNI"),
-        ({"isa": ["avx2"]}, "7 bits"),
+        ({"isa": ["avx2"]}, "wider grids"),
         ({"isa": ["neon", "dotprod"]}, "dot products"),
         ({"isa": ["neon"]}, "hardly any time"),
         ({"isa": []}, "maybe no time"),

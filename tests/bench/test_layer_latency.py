@@ -53,6 +53,15 @@ def test_each_size_is_timed_once(timed, tmp_path):
     assert len(timed) == 2
 
 
+def test_processors_of_one_name_share_no_times(timed, tmp_path, monkeypatch):
+    for isa in (("avx2",), ("avx2", "avx512f")):
+        monkeypatch.setattr(layer_latency, "instruction_sets", lambda isa=isa: isa)
+        latency = LayerLatency("onnxruntime", 1, tmp_path)
+        latency(graph(16, 32))
+        latency.save()
+    assert len(timed) == len(list(tmp_path.iterdir())) == 2
+
+
 def test_widths_in_one_block_are_one_size(timed, tmp_path):
     latency = LayerLatency("onnxruntime", 1, tmp_path)
     assert latency(graph(16, 25)) == latency(graph(16, 32)) == latency(graph(9, 27))

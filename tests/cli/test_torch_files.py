@@ -156,7 +156,7 @@ def wide():
 
 @pytest.mark.parametrize("given", ["data", "nothing"])
 def test_linear_layers_are_integers_in_pytorch_too(modelkit, tmp_path, given):
-    """Laid out for CUDA; 7-bit weights, so that any processor that this runs on adds them exactly."""
+    """Laid out for CUDA; grids without saturation, so that any processor that this runs on adds them exactly."""
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Linear(20, 48), torch.nn.ReLU(), torch.nn.Linear(48, 10)).eval()
     x = torch.randn(64, 6, 20)

@@ -172,6 +172,8 @@ def test_bfloat16_inputs_reach_the_model(tmp_path):
 def test_match_by_name_then_by_order():
     assert match({"b": 1, "a": 2, "more": 3}, ["a", "b"], Path("m")) == {"a": 2, "b": 1}
     assert match({"x": 1, "y": 2}, ["a", "b"], Path("m")) == {"a": 1, "b": 2}
+    assert match({"mask.1": 1, "x": 2, "1": 3}, ["ids", "input_1", "mask_1"], Path("m")) == {"ids": 2, "input_1": 3, "mask_1": 1}
+    assert match({"x.1": 1, "x_1": 2}, ["x.1", "x_1"], Path("m")) == {"x.1": 1, "x_1": 2}
     with pytest.raises(ModelkitError, match="takes 2 inputs"):
         match({"x": 1}, ["a", "b"], Path("m"))
 

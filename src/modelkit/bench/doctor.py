@@ -44,8 +44,8 @@ def _processor(environment: dict[str, Any]) -> list[str]:
         return [f"The CPU multiplies int8 natively (VNNI): int8 models are up to about 3 times as fast as float32.{extra}"]
     if target == "avx2":
         return [
-            "The CPU has AVX2 but no VNNI: int8 gains less (about 2 times at best), and weights are kept to 7 bits where "
-            "8 would overflow 16-bit sums; a CPU with VNNI (Intel from 2019 on, AMD from Zen 4) needs neither."
+            "The CPU has AVX2 but no VNNI: int8 gains less (about 2 times at best), and weights take somewhat wider grids, on "
+            "which 16-bit sums don't overflow; a CPU with VNNI (Intel from 2019 on, AMD from Zen 4) needs neither."
         ]
     if target == "neon":
         if "dotprod" in isa or "i8mm" in isa:

@@ -21,7 +21,7 @@ import numpy as np
 from modelkit.core.forms import Array
 from modelkit.core.graph import Graph, Node
 
-from .cpu import cpu_name
+from .cpu import cpu_name, instruction_sets
 from .environment import package_version
 
 _BLOCK = 8
@@ -35,7 +35,8 @@ class LayerLatency:
 
     def __init__(self, runtime: str, threads: int, cache: Path | None = None) -> None:
         self.runtime, self.threads = runtime, threads
-        name = f"{cpu_name()} {runtime} {package_version(runtime)} {threads}"
+        # Hypervisors call different processors alike.
+        name = f"{cpu_name()} {' '.join(instruction_sets())} {runtime} {package_version(runtime)} {threads}"
         folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modelkit"
         self._file = folder / f"latency-{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
         self._known: dict[str, float] = _read(self._file)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Target:
-    """`signed_activations`: s8 instead of u8. `reduce_range`: weights keep 7 of 8 bits, because the processor adds two u8·s8
-    products in 16 bits and would saturate (VPMADDUBSW without VNNI). `padded`: integer products need rows and widths of certain
-    sizes (CUDA's matrix units)."""
+    """`signed_activations`: s8 instead of u8. `reduce_range`: weights lie on grids on which sums are exact, as the processor adds
+    two u8·s8 products in 16 bits (VPMADDUBSW without VNNI): `core.saturation`. `padded`: integer products need rows and widths
+    of certain sizes (CUDA's matrix units)."""
 
     name: str
     signed_activations: bool = False

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from modelkit.core.errors import ModelkitError
 from modelkit.core.forms import Array
 from modelkit.core.model import Feeds
+from modelkit.core.names import identifier
 
 Clock = Callable[[], int]  # nanoseconds, like time.perf_counter_ns
 Value = TypeVar("Value")
@@ -81,10 +82,12 @@ def operator_times(events: Iterable[tuple[str, str, float]], runs: int) -> list[
 
 def match(feeds: Mapping[str, Value], names: Sequence[str], path: Path) -> dict[str, Value]:
     """The feeds under the names that the model uses: formats rename inputs, but keep their order."""
-    if set(names) <= set(feeds):
-        return {name: feeds[name] for name in names}
-    if len(names) == len(feeds):
-        return dict(zip(names, feeds.values(), strict=True))
+    called = {identifier(name): name for name in feeds}
+    found = {name: name if name in feeds else called[identifier(name)] for name in names if identifier(name) in called}
+    left, unused = [name for name in names if name not in found], [name for name in feeds if name not in found.values()]
+    if not left or len(left) == len(unused):
+        found |= dict(zip(left, unused, strict=False))
+        return {name: feeds[found[name]] for name in names}
     raise ModelkitError(
         f"{path.name} takes {len(names)} inputs ({', '.join(names)}), but {len(feeds)} were given ({', '.join(feeds)}).",
         "Give one array for each input.",

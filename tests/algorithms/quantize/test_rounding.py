@@ -1,5 +1,7 @@
 """Rounding against a naive oracle in float64, written from the definition."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from modelkit.algorithms.quantize.clip_search import clip_search
 from modelkit.algorithms.quantize.round_to_nearest import round_to_nearest
+from modelkit.core import saturation
 
 
 def oracle(weight, bits, symmetric, group_size, axis):
@@ -66,10 +69,38 @@ def test_codes_stay_within_their_bits(bits, symmetric):
     assert codes.min() >= low and codes.max() <= high
 
 
-def test_reduced_range_never_saturates_16_bits():
-    weight = np.random.default_rng(0).standard_normal((8, 64)).astype(np.float32)
-    codes = round_to_nearest(weight, 8, reduce_range=True).codes.astype(int)
-    assert 2 * 255 * np.abs(codes).max() < 2**15
+def largest_product(codes):
+    """The largest sum of products of two neighbouring inputs with u8 activations, by trying their extremes: (out, in, places)."""
+    codes = codes.reshape(*codes.shape[:2], -1).astype(int)
+    codes = np.pad(codes, ((0, 0), (0, codes.shape[1] % 2), (0, 0)))
+    sums = [a * codes[:, 0::2] + b * codes[:, 1::2] for a in (0, 255) for b in (0, 255)]
+    return max(np.abs(sum).max() for sum in sums)
+
+
+@pytest.mark.parametrize("shape", [(8, 64), (5, 33), (1, 1), (6, 4, 3, 3), (6, 5, 1, 1), (6, 3, 3, 3), (4, 2, 5)])
+@pytest.mark.parametrize("quantize", [round_to_nearest, partial(round_to_nearest, shrink=0.5), clip_search])
+@pytest.mark.parametrize("per_tensor", [False, True])
+def test_reduced_range_never_saturates_16_bits(shape, quantize, per_tensor):
+    if per_tensor and quantize is clip_search:
+        pytest.skip("no such grid")
+    for seed in range(20):
+        weight = np.random.default_rng(seed).standard_t(2, shape).astype(np.float32)
+        form = quantize(weight, 8, reduce_range=True, **({"per_tensor": True} if per_tensor else {}))
+        assert largest_product(form.codes) < 2**15 and saturation.fits(form.codes)
+        if shape == (6, 3, 3, 3):  # kernels may lay its places in a row, and pair over their borders
+            assert np.abs(form.codes.astype(int)).max() <= 64
+
+
+def test_reduced_range_loses_less_than_half_of_the_levels():
+    weight = np.random.default_rng(0).standard_normal((64, 256)).astype(np.float32)
+    half = np.abs(weight).max(1, keepdims=True) / 64
+    whole, reduced = (np.abs(round_to_nearest(weight, reduce_range=r).decode() - weight).mean() for r in (False, True))
+    assert whole < reduced < 0.75 * np.abs(np.rint(weight / half) * half - weight).mean()
+
+
+def test_fewer_bits_have_no_range_to_reduce():
+    weight = np.random.default_rng(0).standard_normal((4, 8)).astype(np.float32)
+    assert (round_to_nearest(weight, 4, reduce_range=True).codes == round_to_nearest(weight, 4).codes).all()
 
 
 def test_all_zero_channels_stay_zero():

@@ -138,7 +138,7 @@ def broken(name: str, tmp_path: Path) -> Path:
         ("folder", "is a folder"),
         ("empty", "is empty"),
         ("truncated", "is not a whole ONNX file"),
-        ("text", "is not"),
+        ("text", "is not an ONNX model"),
         ("pickle", "is not"),
         ("zeros", "is not"),
         ("no graph", "is not an ONNX model"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from modelkit.core import saturation
 from modelkit.core.forms import Array, Quantized
 
 
@@ -23,10 +24,11 @@ def round_to_nearest(
 ) -> Quantized:
     """Quantise `weight` (out, in, *kernel), or any shape whose channels are along `axis`, to `bits` bits.
 
-    Symmetric codes are signed and use ±(2^(bits−1) − 1), or ±2^(bits−2) with `reduce_range` (a CPU that adds two u8·s8 products
-    in 16 bits saturates otherwise: 2 · 255 · 64 < 2^15); asymmetric codes are unsigned and 0 is on the grid. `shrink` (broadcast
-    to (channels, groups)) narrows each grid: values outside are clipped.
+    Symmetric codes are signed and use ±(2^(bits−1) − 1); asymmetric codes are unsigned and 0 is on the grid. `shrink` (broadcast
+    to (channels, groups)) narrows each grid: values outside are clipped. With `reduce_range`, sums of products of 8-bit codes are
+    exact on every CPU (`core.saturation`): a grid is as wide as its pairs of weights need, else half of the levels are left out.
     """
+    reduce_range = reduce_range and bits == 8
     rows = _rows(weight, axis)
     columns = rows.shape[1]
     if per_tensor:
@@ -42,11 +44,16 @@ def round_to_nearest(
     high = grouped.max(2) * shrink
     low = grouped.min(2) * shrink
     if symmetric:
-        limit = 2 ** (bits - 2) if reduce_range else 2 ** (bits - 1) - 1
+        paired = reduce_range and axis == 0 and group_size is None and saturation.is_paired(weight.shape)
+        limit = saturation.ALONE if reduce_range and not paired else 2 ** (bits - 1) - 1
         scale = np.maximum(np.abs(low), np.abs(high)) / limit
+        if paired:  # two roundings may add 1 to a sum
+            sums = saturation.largest_sums(weight.astype(np.float32, copy=False))[:, None] / (saturation.PAIR - 1)
+            scale = np.maximum(scale, (sums.max() if per_tensor else sums) * shrink)
         zero_point = None
         bottom, top, dtype = -limit, limit, "int8"
     else:
+        paired = False
         bottom, top, dtype = 0, 2 ** (bits - reduce_range) - 1, "uint8"
         low, high = np.minimum(low, 0), np.maximum(high, 0)
         scale = (high - low) / top
@@ -61,6 +68,8 @@ def round_to_nearest(
     codes = np.clip(codes, bottom, top, out=codes).astype(dtype)
     moved = (weight.shape[axis], *(n for i, n in enumerate(weight.shape) if i != axis))
     codes = np.ascontiguousarray(np.moveaxis(codes.reshape(moved), 0, axis))
+    if paired and np.min(shrink) < 1:
+        codes = saturation.limited(codes.astype(np.int16)).astype(dtype)
     return Quantized(codes, scale, bits, zero_point, group_size, axis, str(weight.dtype))
 
 

@@ -41,6 +41,8 @@ def load(path: Path) -> Program:
     except PermissionError as error:
         raise ModelkitError(f"{path} can't be read: permission denied.", "Change the file's permissions.") from error
     except wire.WireError as error:
+        if not wire.begins_a_model(path):
+            raise ModelkitError(f"{path} is not an ONNX model.", "Give a file written by an ONNX exporter.") from error
         raise ModelkitError(
             f"{path} is not a whole ONNX file ({error}).", "It may be truncated or of another format: export it again."
         ) from error

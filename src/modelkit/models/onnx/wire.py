@@ -21,7 +21,7 @@ from .tensors import Tensor
 
 # Field numbers of onnx.proto.
 MODEL_GRAPH, GRAPH_INITIALIZER, TENSOR_RAW_DATA = 7, 5, 9
-_LENGTH_DELIMITED = 2
+_VARINT, _LENGTH_DELIMITED = 0, 2
 
 
 class Initializer(NamedTuple):
@@ -58,6 +58,14 @@ def read(path: Path) -> tuple[onnx.ModelProto, list[Initializer]]:
     except (IndexError, DecodeError) as error:
         raise WireError(str(error)) from error
     return model, initializers
+
+
+def begins_a_model(path: Path) -> bool:
+    """Whether the first byte is the tag of a field that a model has; text is nothing of that kind."""
+    with path.open("rb") as file:
+        tag = file.read(1)[0]
+    field = onnx.ModelProto.DESCRIPTOR.fields_by_number.get(tag >> 3)
+    return field is not None and tag & 7 == (_VARINT if field.cpp_type == field.CPPTYPE_INT64 else _LENGTH_DELIMITED)
 
 
 def _initializer(view: memoryview, raw: Array, start: int, end: int) -> Initializer:

@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from torch import fx
 
+from ...core import saturation
 from ...core.targets import Target
+from .forms import to_array
 from .grids import dequantised, grid_parts, uncast
 from .program import Program, arguments, rename
 from .weights import scaled
 
 aten = torch.ops.aten
-_EXACT = 64  # codes up to this never saturate where a processor adds two products in 16 bits
 _ROWS, _BLOCK = 17, 8  # CUDA's kernel wants at least so many rows, and widths that are multiples
 _SHIFT = 128  # from unsigned codes to signed ones
 
@@ -44,8 +45,8 @@ def to_integers(program: Program, records: list[dict[str, Any]], target: Target 
     """A copy of a lowered program with its layers of that kind as integer products, and its records, which say of those layers
     whether their activations are signed; both as they were where there is no such layer.
 
-    target: the processor that they are for. Where it is not known to add the products of any 8-bit codes exactly, only weights of
-    7 bits are taken.
+    target: the processor that they are for. Where it is not known to add the products of any 8-bit codes exactly, only weights
+    with which every processor does are taken.
     """
     if not any(_suited(program, node, target) for node in program.graph.nodes):
         return program, records
@@ -77,7 +78,7 @@ def from_integers(program: Program, layers: Iterable[dict[str, Any]]) -> None:
 def _suited(program: Program, node: fx.Node, target: Target | None) -> _Layer | None:
     """The layer that a node is, where it can be a product of integers for that target."""
     layer = _fake_quantised(program, node) if node.target is aten.linear.default else None
-    if layer is None or not (target is not None and target.exact or _narrow(program, layer.codes)):
+    if layer is None or not (target is not None and target.exact or _never_saturates(program, layer.codes)):
         return None
     return None if target is not None and target.padded and _fixed(layer.codes) else layer
 
@@ -104,9 +105,8 @@ def _decoded(program: Program, node: Any) -> tuple[fx.Node, fx.Node] | None:
     return codes, scale
 
 
-def _narrow(program: Program, codes: fx.Node) -> bool:
-    values = program.tensors[str(program.target(codes))]
-    return values.numel() == 0 or int(values.to(torch.int16).abs().max()) <= _EXACT
+def _never_saturates(program: Program, codes: fx.Node) -> bool:
+    return saturation.fits(to_array(program.tensors[str(program.target(codes))]))
 
 
 def _fixed(codes: fx.Node) -> bool:

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import fx
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
 
 from ...core.channels import Cut
 from ...core.errors import ModelkitError
@@ -37,7 +36,7 @@ from .opening import open_program
 from .program import Program, arguments
 from .shapes import Bindings, Shapes
 from .shrinking import shrink
-from .trainable import Trainable, owned_elsewhere
+from .trainable import Trainable
 from .walking import walk
 
 if TYPE_CHECKING:
@@ -314,21 +313,7 @@ class TorchModel:
     def trainable(self, masked: bool, edges: Collection[str] = (), device: str = "cpu") -> Trainable:
         """The model as a module whose weights can be trained in their forms; `trained` takes them back. masked: whether zeros
         stay zero in all weights, not only in sparse ones. edges: values of the graph that it gives besides the outputs."""
-        dense: dict[int, Dense] = {}
-        forms = {
-            site: replace(entry, form=dense.setdefault(id(entry.form), Dense(entry.form.decode())))
-            for site, entry in self._forms.items()
-        }
-        program, _ = lower(self._program, forms, self._placed_grids())
-        nodes = program.nodes()
-        sites = {site: str(program.target(arguments(nodes[site[0]])[site[1]])) for site in self._forms}
-        by_target = {target: self._forms[site].form for site, target in sites.items()}
-        trained = {
-            str(spec.target) for spec in program.inputs.values()
-            if spec.target in program.tensors and program.tensors[spec.target].is_floating_point()
-            and (spec.kind is InputKind.PARAMETER or spec.target in by_target)
-        } | owned_elsewhere(self.graph, program)  # fmt: skip
-        return Trainable(program, by_target, sites, trained, masked, edges, device)
+        return Trainable.of(self._program, self._forms, self._placed_grids(), self.graph, masked, edges, device)
 
     def latent(self, trainable: Trainable, node: str, role: str) -> torch.nn.Parameter:
         """What is trained of a parameter that was set before `trainable` was made: its values, in the neutral layout if dense."""

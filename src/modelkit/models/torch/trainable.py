@@ -16,10 +16,13 @@ import torch
 from torch import fx, nn
 from torch.export.graph_signature import ConstantArgument, InputKind
 
+from ...core import saturation
 from ...core.forms import Array, Dense, Quantized, Sparse, WeightForm
 from ...core.graph import Graph
-from .forms import Site, to_array, to_tensor
-from .program import Program
+from ...core.model import EdgeGrid
+from .forms import Site, StoredForms, to_array, to_tensor
+from .lowering import lower
+from .program import Program, arguments
 
 aten = torch.ops.aten
 
@@ -54,6 +57,28 @@ class Trainable(nn.Module):
             self.register_buffer(f"constant_{name}", None if value is None else value.detach())
         self._graph = fx.GraphModule(program.source.graph_module, _training_graph(program, [*self.outputs, *self.edges], device))
         self.to(device)
+
+    @classmethod
+    def of(
+        cls, program: Program, forms: StoredForms, grids: Mapping[str, EdgeGrid], graph: Graph, masked: bool,
+        edges: Collection[str], device: str,
+    ) -> Trainable:  # fmt: skip
+        """Of a program with dense weights, and the forms and grids kept beside it. graph: its layers."""
+        dense: dict[int, Dense] = {}
+        decoded = {
+            site: dataclasses.replace(entry, form=dense.setdefault(id(entry.form), Dense(entry.form.decode())))
+            for site, entry in forms.items()
+        }
+        lowered, _ = lower(program, decoded, grids)
+        nodes = lowered.nodes()
+        sites = {site: str(lowered.target(arguments(nodes[site[0]])[site[1]])) for site in forms}
+        by_target = {target: forms[site].form for site, target in sites.items()}
+        trained = {
+            str(spec.target) for spec in lowered.inputs.values()
+            if spec.target in lowered.tensors and lowered.tensors[spec.target].is_floating_point()
+            and (spec.kind is InputKind.PARAMETER or spec.target in by_target)
+        } | _owned_elsewhere(graph, lowered)  # fmt: skip
+        return cls(lowered, by_target, sites, trained, masked, edges, device)
 
     def forward(self, feeds: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The outputs and the edges asked for, by name. Raises KeyError for an input that is missing."""
@@ -121,7 +146,8 @@ class _SparseWeight(nn.Module):
 
 
 class _QuantizedWeight(nn.Module):
-    """The grid stays; the codes stay within those that are in use, as some targets allow fewer than the bits do."""
+    """The grid stays; the codes stay within those that are in use, as some targets allow fewer than the bits do, and never
+    saturate if they did not."""
 
     scale: torch.Tensor
     zero: torch.Tensor | None
@@ -141,19 +167,29 @@ class _QuantizedWeight(nn.Module):
         self.register_buffer("zero", zero, persistent=False)
         self.register_buffer("mask", self.latent.detach() != 0 if masked else None, persistent=False)
 
+        self.paired = most > saturation.ALONE and form.bits == 8 and form.signed and saturation.fits(form.codes)
+
     def forward(self) -> torch.Tensor:
         return (self.codes() if self.zero is None else self.codes() - self.zero) * self.scale
 
     def codes(self) -> torch.Tensor:
         latent = self.latent if self.mask is None else self.latent * self.mask
         steps = round_through(latent / self.scale)
-        return torch.clamp(steps if self.zero is None else steps + self.zero, self.low, self.high)
+        codes = torch.clamp(steps if self.zero is None else steps + self.zero, self.low, self.high)
+        return _limited(codes) if self.paired else codes
 
     def form(self) -> WeightForm:
         with torch.no_grad():
             codes = to_array(self.codes()).astype(np.float64)
         bounds = np.iinfo(self.source.codes.dtype)
         return dataclasses.replace(self.source, codes=np.clip(codes, bounds.min, bounds.max).astype(self.source.codes.dtype))
+
+
+def _limited(codes: torch.Tensor) -> torch.Tensor:
+    """As `saturation.limited`, but with gradients."""
+    first, second = saturation.pairs(codes)
+    joined = torch.stack([first, second.clip(*saturation.bounds(first))], 2).flatten(1, 2)
+    return torch.cat([joined, codes[:, joined.shape[1] :]], 1)
 
 
 def _weight(form: WeightForm, masked: bool) -> nn.Module:
@@ -207,7 +243,7 @@ def _name(target: Callable[..., Any] | str) -> str:
     return getattr(target, "__name__", "")
 
 
-def owned_elsewhere(graph: Graph, program: Program) -> set[str]:
+def _owned_elsewhere(graph: Graph, program: Program) -> set[str]:
     """Weights and biases that the file holds as buffers or constants."""
     owned = [
         source for node in graph.nodes for role in ("weight", "bias") if role in node.parameters

@@ -26,6 +26,12 @@ def skip_reason(layer: Node) -> str | None:
     return None
 
 
+def adds_pairs(layer: Node) -> bool:
+    """Whether a CPU without VNNI adds products of the layer in 16 bits: kernels for depthwise convolutions do not."""
+    weight = layer.parameters["weight"]
+    return not (layer.kind == "conv" and weight.shape[1] == 1 and layer.attributes.get("groups") == weight.shape[0])
+
+
 def channel_axis(layer: Node) -> int:
     """The axis of the weight along which each channel has a scale of its own: the layer's output channels (table rows)."""
     return 1 if layer.attributes.get("transposed") and layer.attributes.get("groups", 1) == 1 else 0

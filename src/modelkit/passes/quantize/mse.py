@@ -9,7 +9,7 @@ from modelkit.algorithms.quantize.clip_search import clip_search
 from modelkit.core.forms import Array, WeightForm
 from modelkit.core.graph import Node
 
-from .layers import channel_axis, skip_reason
+from .layers import adds_pairs, channel_axis, skip_reason
 from .options import GridOptions
 
 
@@ -41,7 +41,7 @@ class ClipSearch:
             symmetric=o.is_symmetric,
             group_size=o.group,
             axis=channel_axis(layer),
-            reduce_range=o.reduce_range,
+            reduce_range=o.reduce_range and adds_pairs(layer),
             steps=o.steps,
             smallest=o.smallest,
         )

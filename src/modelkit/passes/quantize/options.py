@@ -22,7 +22,8 @@ class GridOptions:
         },
     )
     reduce_range: bool = field(
-        default=False, metadata={"help": "leave out half of the levels, for CPUs whose int8 product saturates"}
+        default=False,
+        metadata={"help": "grids on which 8-bit products saturate on no CPU (without VNNI, two are added in 16 bits)"},
     )
 
     @property
