@@ -60,16 +60,20 @@ def compare(
     return outputs, errors, {"relative_error": max(moved, default=0.0)}
 
 
+def collapsed(agreement: Mapping[str, float]) -> bool:
+    """Whether the outputs moved so far that the result is probably broken."""
+    return agreement["relative_error"] > _COLLAPSED
+
+
 def warn_if_collapsed(agreement: Mapping[str, float], from_data: bool, less: str, *others: str) -> None:
     """Say so, with what to do (`less`, or one of the others), where the outputs moved so far that the result is probably
     broken."""
-    error = agreement["relative_error"]
-    if error > _COLLAPSED:
+    if collapsed(agreement):
         on = "the calibration data" if from_data else "made-up inputs"
         advice = [less, *(() if from_data else ("give calibration data with --calib",)), *others]
         warnings.warn(
             AccuracyWarning(
-                f"The outputs moved by {error:.0%} of their size on {on}: the result is probably broken. "
+                f"The outputs moved by {agreement['relative_error']:.0%} of their size on {on}: the result is probably broken. "
                 f"{', '.join(advice)}, or leave layers out with --ignore."
             ),
             stacklevel=3,

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, correct
-from .agreement import compare, comparison_sample, feeds_of, warn_if_collapsed
+from .agreement import collapsed, compare, comparison_sample, feeds_of, warn_if_collapsed
 from .analysis.norms import fold_norms
 from .analysis.placement import place_grids
 from .analysis.smoothing import smoothable
 from .analysis.synthetic import fixed_batch
 from .calibrate import calibration_batch, collect, grids_from, range_method
 from .choose import REASON, left_alone, slower_in_torch
-from .core.errors import ModelkitError, SizeWarning, SkippedWarning, SpeedWarning
+from .core.errors import AccuracyWarning, ModelkitError, SizeWarning, SkippedWarning, SpeedWarning
 from .core.forms import Grid
 from .core.graph import Graph
 from .core.lowrank import LowRank
@@ -49,7 +49,7 @@ Stage = Callable[..., AbstractContextManager[Any]]  # a name and, where it is kn
 @dataclass(frozen=True)
 class Quantization:
     """What was asked for. `name` is the pass's ("quantize.rtn"); `smooth` allows spreading outliers of activations over weights,
-    `measure` choosing layers by measured time."""
+    `measure` choosing layers by measured time, `automatic` floating-point activations where 8 bits of them break the model."""
 
     name: str
     chosen: Pass
@@ -59,6 +59,7 @@ class Quantization:
     ranges: str = "mse"
     smooth: bool = True
     measure: bool = True
+    automatic: bool = False
     threads: int | None = None
     seed: int = 0
 
@@ -149,6 +150,17 @@ def quantize(
             forms, smoothed = compress_weights(base, wanted.chosen, plan), {}
     result = build(plan)
     found, errors, agreement = compare(base, result, plan.changed, sample)
+    if wanted.automatic and (plan.static or plan.dynamic) and collapsed(agreement):
+        with_activations, moved = (forms, smoothed), agreement["relative_error"]
+        if smoothed:
+            forms, smoothed = compress_weights(base, wanted.chosen, plan.weights_only), {}
+        other = build(plan.weights_only)
+        compared = compare(base, other, plan.changed, sample)
+        if collapsed(compared[2]):
+            forms, smoothed = with_activations
+        else:
+            plan, result, (found, errors, agreement) = plan.weights_only, other, compared
+            _warn_of_floats(moved, from_data=calibration is not None)
     if calibration is None:
         errors = {
             name: weight_error(weight, forms[name], chains.get(name))
@@ -237,6 +249,19 @@ def _runs_here(target: Target) -> bool:
     from .bench.cpu import target_isa
 
     return target.name == target_isa()
+
+
+def _warn_of_floats(moved: float, from_data: bool) -> None:
+    on, otherwise = (
+        ("the calibration data", "") if from_data else ("made-up inputs", " Give --calib DATA to have them tested on it.")
+    )
+    warnings.warn(
+        AccuracyWarning(
+            f"With 8-bit activations the outputs moved by {moved:.0%} of their size on {on}, so only the weights are stored in "
+            f"8 bits: the file is smaller, not faster. Force 8-bit activations with --scheme W8A8.{otherwise}"
+        ),
+        stacklevel=3,
+    )
 
 
 def _history(wanted: Quantization) -> dict[str, Any]:

@@ -71,6 +71,11 @@ class Plan:
     def changed(self) -> list[str]:
         return [*self.static, *self.dynamic, *self.weight_only]
 
+    @property
+    def weights_only(self) -> Plan:
+        """The same layers, with activations in floating point."""
+        return Plan(weight_only=self.changed, skipped=self.skipped)
+
     def without(self, left: Mapping[str, str]) -> Plan:
         """The same plan with these layers left alone, each for the given reason."""
 

@@ -14,13 +14,19 @@ _TRANSPARENT = ("reshape", "concat", "other", "elementwise", "activation")
 
 
 def synthetic_inputs(graph: Graph, batch: int = 1, seed: int = 0, sizes: Mapping[str, int] | None = None) -> dict[str, Array]:
-    """Normal noise for float inputs, valid indices for integers that reach an embedding, ones for other integers and for masks.
+    """Normal noise for float inputs, valid indices for integers that reach an embedding, the whole length for integers that are
+    called lengths, ones for other integers and for masks.
 
     `sizes` binds symbolic dimensions by name; the first symbolic dimension of each input is the batch, others take the size
     that the graph was opened with.
     """
     rng = np.random.default_rng(seed)
-    return {spec.name: _values(graph, spec, concrete_shape(graph, spec, batch, sizes), rng) for spec in graph.inputs}
+    shapes = {spec.name: concrete_shape(graph, spec, batch, sizes) for spec in graph.inputs}
+    made = {spec.name: _values(graph, spec, shapes[spec.name], rng) for spec in graph.inputs}
+    for spec in graph.inputs:
+        if _counts(graph, spec):
+            made[spec.name] = np.full(shapes[spec.name], _length(graph, shapes), numpy_dtype(spec.dtype))
+    return made
 
 
 def fixed_batch(graph: Graph) -> int | None:
@@ -51,6 +57,20 @@ def _values(graph: Graph, spec: Input, shape: tuple[int, ...], rng: np.random.Ge
     if _is_offsets(graph, spec.name):
         return (np.arange(shape[0]) if shape else np.zeros(shape)).astype(numpy_dtype(spec.dtype))
     return rng.integers(0, rows, shape).astype(numpy_dtype(spec.dtype))
+
+
+def _counts(graph: Graph, spec: Input) -> bool:
+    """Whether an input says how much of each sample is to be read: nothing, if it were 1."""
+    return "int" in spec.dtype and len(spec.dims) == 1 and "len" in spec.name.lower() and rows_indexed(graph, spec.name) is None
+
+
+def _length(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Of the samples: the size that the first input leaves open, else the largest."""
+    spec = next((spec for spec in graph.inputs if len(spec.dims) > 1), None)
+    if spec is None:
+        return 1
+    free = [size for dim, size in zip(spec.dims[1:], shapes[spec.name][1:], strict=True) if isinstance(dim, str)]
+    return free[0] if free else max(shapes[spec.name][1:])
 
 
 def rows_indexed(graph: Graph, edge: str) -> int | None:

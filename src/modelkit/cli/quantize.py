@@ -121,6 +121,7 @@ def command(
         options = _pass_options(option, weights, group_size, sym)
         gates = parse_drops(max_drop, data)
         name = _name(algorithm, options)
+        automatic = mode == "auto"
         mode = _resolve(mode, options, calib, name)
         aim = _target(target, device)
         if aim.reduce_range and mode != "none":
@@ -134,6 +135,7 @@ def command(
             calib_method,
             smooth,
             measure,
+            automatic,
             threads,
             seed,
         )

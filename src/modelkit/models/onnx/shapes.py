@@ -23,6 +23,7 @@ Bindings = Mapping[str, tuple[str, tuple[int, ...]]]  # input name → (dtype, o
 
 _IMAGE_SIDE = 224
 _LENGTH = 128
+_SIGNAL = 16000  # one second of sound: shorter than their windows, models of it don't run
 _SMALLEST_TABLE = 4  # a table with fewer rows than this tells segments apart, not positions
 
 
@@ -124,7 +125,8 @@ def _bind(program: Program, inputs: tuple[Input, ...], bindings: Bindings, path:
             return sum(int(part) if part.isdigit() else symbol(part, spec, axis) for part in parts)
         sides = spec.dims[2:] if len(spec.dims) >= 4 and "float" in spec.dtype else ()
         image = axis >= 2 and len(sides) > 1 and all(isinstance(side, str) for side in sides)
-        given[name] = 0 if "past" in name.lower() else _IMAGE_SIDE if image else length
+        signal = axis == 1 and len(spec.dims) == 2 and "float" in spec.dtype  # features would be as many as a layer reads
+        given[name] = 0 if "past" in name.lower() else _IMAGE_SIDE if image else _SIGNAL if signal else length
         note = f"{spec.name}: the file leaves its dimension {name!r} open; {given[name]} is assumed (--input changes that)."
         warnings.warn(InputWarning(note), stacklevel=2)
         return given[name]

@@ -89,12 +89,13 @@ def _open_sizes(inputs: list[ModelInput], example: Mapping[str, np.ndarray]) -> 
         for d, size in enumerate(given.shape or ()):
             if isinstance(size, str) and given.name in example and d < np.ndim(example[given.name]):
                 sizes.setdefault(size or f"{given.name}.{d}", max(2, np.shape(example[given.name])[d]))
-    batches, lengths, spatial = iter(range(2, 10**6)), _multiples(16, 8), _multiples(224, 32)
+    batches, lengths, spatial, signals = iter(range(2, 10**6)), _multiples(16, 8), _multiples(224, 32), _multiples(16000, 160)
     for given in inputs:
         for d, size in enumerate(given.shape or ()):
             if not isinstance(size, str):
                 continue
-            fresh = batches if d == 0 else spatial if _is_image(given) and d >= len(given.shape or ()) - 2 else lengths
+            inner = signals if _is_signal(given) else spatial if _is_image(given) and d >= len(given.shape or ()) - 2 else lengths
+            fresh = batches if d == 0 else inner
             name = size or f"{given.name}.{d}"
             if name not in sizes:
                 sizes[name] = next(fresh)
@@ -106,6 +107,11 @@ def _is_image(given: ModelInput) -> bool:
     return (
         given.dtype.is_floating_point and len(given.shape or ()) == 4 and given.shape is not None and given.shape[1] in (1, 3, 4)
     )
+
+
+def _is_signal(given: ModelInput) -> bool:
+    """Samples over time: (N, T), as features would be as many as a layer reads."""
+    return given.dtype.is_floating_point and len(given.shape or ()) == 2
 
 
 def _multiples(first: int, step: int) -> Iterator[int]:

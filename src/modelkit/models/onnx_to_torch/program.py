@@ -29,6 +29,7 @@ from .plan import Names, Plan, read_plan, refuse_unknown
 from .registry import translation_of
 
 _OLDEST_OPSET = 13
+_UNBOUNDED = 1 << 31  # larger than any size; torch itself gives infinity or the largest integer
 
 
 def program_from_onnx(
@@ -134,21 +135,30 @@ def _first_line(error: Exception | None) -> str:
 
 def _warn_of_fixed(program: torch.export.ExportedProgram, inputs: list[ModelInput], open_dims: list[set[int]]) -> None:
     by_name = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
-    fixed = []
+    limited = []
     for given, dims, name in zip(inputs, open_dims, program.graph_signature.user_inputs, strict=True):
-        shape = by_name[str(name)].shape
-        fixed += [f"{given.name} dimension {d} at {shape[d]}" for d in sorted(dims) if _is_fixed(shape[d])]
-    if fixed:
-        sizes = ", ".join(fixed)
+        for d in sorted(dims):
+            size = by_name[str(name)].shape[d]
+            most = _most(program, size)
+            if _is_fixed(size):
+                limited.append(f"{given.name} dimension {d} is fixed at {size}")
+            elif most is not None:
+                limited.append(f"{given.name} dimension {d} is at most {most}")
+    if limited:
+        sizes = ", ".join(limited)
         warnings.warn(
-            f"torch.export could not keep every size open: {sizes} is fixed. Give example inputs of the size needed.",
-            InputWarning,
-            4,
+            f"torch.export could not keep every size open: {sizes}. Give example inputs of the size needed.", InputWarning, 4
         )
 
 
 def _is_fixed(size: int | torch.SymInt) -> bool:
     return isinstance(size, int) or size.node.maybe_as_int() is not None
+
+
+def _most(program: torch.export.ExportedProgram, size: int | torch.SymInt) -> int | None:
+    """What a size was found to be at most, where the trace held for no more; None without a bound."""
+    allowed = None if isinstance(size, int) else program.range_constraints.get(size.node.expr)
+    return None if allowed is None or allowed.upper >= _UNBOUNDED else int(allowed.upper)
 
 
 def _clean(program: torch.export.ExportedProgram) -> None:
