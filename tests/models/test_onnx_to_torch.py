@@ -304,7 +304,7 @@ def test_an_input_of_unknown_shape_needs_an_example() -> None:
 def test_a_size_that_must_be_fixed_is_named() -> None:
     nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
     model = model_of(nodes, {"x": ["N", 6]}, ["y"], shape=np.array([4, 3]))
-    with pytest.warns(InputWarning, match="x dimension 0 at 2"):
+    with pytest.warns(InputWarning, match="x dimension 0 is fixed at 2"):
         program_from_onnx(model, Path())
 
 
