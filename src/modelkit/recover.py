@@ -36,9 +36,10 @@ if TYPE_CHECKING:
 class Distillation:
     """What was asked for.
 
-    lr: None for 1e-3, or 1e-4 where the model has layer norms (transformers are trained with less). loss: "auto" chooses for each
-    output (see `distill.losses`). features: weight of the relative error of layers that both models have. labels: weight of the
-    cross-entropy with the data's labels, the rest being the teacher's. device: where it is trained.
+    lr: None for 1e-3, or 1e-4 where the model has layer norms (transformers are trained with less), or for the highest fraction
+    of that whose first steps do no harm. loss: "auto" chooses for each output (see `distill.losses`). features: weight of the
+    relative error of layers that both models have. labels: weight of the cross-entropy with the data's labels, the rest being
+    the teacher's. device: where it is trained.
     """
 
     epochs: int = 10
@@ -63,7 +64,7 @@ class Distillation:
         if self.lr is None and self.optimizer == "sgd":
             lr *= 10
         return Schedule(
-            self.epochs, self.batch_size, lr, self.optimizer, self.weight_decay, held_out=self.held_out,
+            self.epochs, self.batch_size, lr, self.lr is None, self.optimizer, self.weight_decay, held_out=self.held_out,
             precision=self.precision, seed=self.seed,
         )  # fmt: skip
 
@@ -84,7 +85,8 @@ class Recovery:
         return {
             "loss_before": history.before, "loss_after": history.after, "best_epoch": history.best,
             "epochs": len(history.held_out), "held_out": history.held_out, "training": history.training,
-            "losses": dict(self.losses), "precision": history.precision, "resumed_at_step": history.resumed,
+            "losses": dict(self.losses), "learning_rate": history.lr, "precision": history.precision,
+            "resumed_at_step": history.resumed,
         }  # fmt: skip
 
 
@@ -131,7 +133,7 @@ def recover(
     kept = Checkpoint(checkpoint, identity)
     history = train(module, lesson, data.n, schedule, wanted.device, kept, watch, fixed_batch(model.graph))
     result = model.trained(module)
-    options = {**asdict(wanted), "lr": schedule.lr}
+    options = {**asdict(wanted), "lr": history.lr}
     result.provenance.history = [
         *model.provenance.history, {"pass": "recover", "options": options, "modelkit": __version__}
     ]  # fmt: skip

@@ -1,6 +1,7 @@
 """The training loop on a module of two numbers."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,6 +54,19 @@ def test_the_best_weights_are_kept():
     assert history.after == min([history.before, *history.held_out])
     rows = split(40, Schedule())[1]
     assert float(Fit(module)(rows, False).detach()) == pytest.approx(history.after, rel=1e-5)
+
+
+@pytest.mark.parametrize(("start", "expected"), [(0.0, (0.4, 0.4)), (2.99, (0.004, 0.04))])
+def test_the_rate_is_one_that_learns(start, expected, monkeypatch):
+    monkeypatch.setattr(Line, "__init__", lambda self: (nn.Module.__init__(self), setattr(self, "slope", slope(start)))[0])
+    schedule = Schedule(epochs=1, batch_size=8, lr=0.4, search=True, precision="float32")
+    module, history = run(schedule)
+    assert expected[0] <= history.lr <= expected[1] and history.after < history.before
+    assert run(replace(schedule, search=False))[1].lr == 0.4
+
+
+def slope(value):
+    return nn.Parameter(torch.tensor(value))
 
 
 def test_steps_without_a_number_change_nothing():

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,9 @@ from .precision import autocast, choose
 
 _CLIP = 1.0  # norm of the gradient
 _HELD_OUT = 512  # samples at most
+_RATES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of the highest
+_TRIAL = 30  # steps
+_HARMLESS = 1.05  # of the least loss seen: the first steps of a rate that learns may do so much
 
 
 class Objective(Protocol):
@@ -30,13 +34,14 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Schedule:
-    """epochs over the training samples; lr: the highest learning rate, reached after a share `warmup` of the steps, then
-    falling to zero along a cosine; optimizer: "adamw" or "sgd" (with momentum 0.9); precision: "auto", "float32", "bfloat16",
-    "float16"."""
+    """epochs over the training samples; lr: the highest learning rate, reached after a share `warmup` of the steps, then falling
+    to zero along a cosine; search: whether a fraction of `lr` is taken where its first steps do harm; optimizer:
+    "adamw" or "sgd" (with momentum 0.9); precision: "auto", "float32", "bfloat16", "float16"."""
 
     epochs: int = 10
     batch_size: int = 32
     lr: float = 1e-3
+    search: bool = False
     optimizer: str = "adamw"
     weight_decay: float = 0.0
     warmup: float = 0.05
@@ -55,13 +60,14 @@ class Schedule:
 @dataclass
 class History:
     """Mean losses on the held-out samples: before, and behind each epoch; and of the training batches of each epoch. `best` is
-    the epoch whose weights were kept; 0: those that it began with."""
+    the epoch whose weights were kept; 0: those that it began with. lr: the highest learning rate that was used."""
 
     before: float = math.nan
     held_out: list[float] = field(default_factory=list)
     training: list[float] = field(default_factory=list)
     best: int = 0
     precision: str = "float32"
+    lr: float = math.nan
     resumed: int | None = None  # the step that this run went on from
 
     @property
@@ -105,12 +111,15 @@ def train(
                 "The distillation loss is not a number on this data.", "Check the data's scaling (--scale, --mean, --std)."
             )
         run.history.precision = choose(schedule.precision, device, _trial(module, objective, learning[:size], device))
+        run.history.lr = (
+            _rate(run, objective, schedule, learning, held, size, device, fixed_batch) if schedule.search else schedule.lr
+        )
         checkpoint.save(run.state())
-    scaler = torch.amp.GradScaler(device.partition(":")[0], enabled=run.history.precision == "float16")
+    scaler = _scaler(run.history.precision, device)
     while (epoch := len(run.history.held_out)) < schedule.epochs:
         for rows in list(_batches(learning, size, fixed_batch, [schedule.seed, epoch]))[run.step - epoch * per_epoch :]:
             for group in optimizer.param_groups:
-                group["lr"] = schedule.lr * schedule.rate(run.step, steps)
+                group["lr"] = run.history.lr * schedule.rate(run.step, steps)
             loss = _step(module, objective, rows, optimizer, scaler, run.history.precision, device)
             run.losses.append(loss)
             run.step += 1
@@ -156,7 +165,7 @@ class _Run:
         return {
             "step": self.step, "losses": list(self.losses), "weights": self._weights(), "best": self.best,
             "optimizer": self.optimizer.state_dict(), "before": history.before, "held_out": list(history.held_out),
-            "training": list(history.training), "best_epoch": history.best, "precision": history.precision,
+            "training": list(history.training), "best_epoch": history.best, "precision": history.precision, "lr": history.lr,
         }  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -166,8 +175,40 @@ class _Run:
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.step, self.losses, self.best = state["step"], state["losses"], state["best"]
         self.history = History(
-            state["before"], state["held_out"], state["training"], state["best_epoch"], state["precision"], state["step"]
+            state["before"],
+            state["held_out"],
+            state["training"],
+            state["best_epoch"],
+            state["precision"],
+            state["lr"],
+            state["step"],
         )
+
+
+def _rate(
+    run: _Run, objective: Objective, schedule: Schedule, learning: Array, held: Array, size: int, device: str, fixed: int | None
+) -> float:  # fmt: skip
+    """Of `lr` and fractions of it the highest with which a schedule of a few steps does hardly any harm on the samples held out:
+    what a damaged network needs throws off one that was fitted layer by layer. The weights are put back."""
+    found, least = schedule.lr * _RATES[0], run.history.before
+    for share in _RATES:
+        lr = schedule.lr * share
+        optimizer = _optimizer(run.module, schedule)
+        scaler = _scaler(run.history.precision, device)
+        for step, rows in enumerate(islice(_batches(learning, size, fixed, [schedule.seed, 0]), _TRIAL)):
+            for group in optimizer.param_groups:
+                group["lr"] = lr * schedule.rate(step, _TRIAL)
+            _step(run.module, objective, rows, optimizer, scaler, run.history.precision, device)
+        loss = _mean_loss(objective, held, size, fixed)
+        run.take_best()
+        if not loss <= _HARMLESS * least:
+            break
+        found, least = lr, min(least, loss)
+    return found
+
+
+def _scaler(precision: str, device: str) -> torch.amp.GradScaler:
+    return torch.amp.GradScaler(device.partition(":")[0], enabled=precision == "float16")
 
 
 def _optimizer(module: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
