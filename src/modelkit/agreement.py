@@ -65,15 +65,19 @@ def collapsed(agreement: Mapping[str, float]) -> bool:
     return agreement["relative_error"] > _COLLAPSED
 
 
+def how_far(agreement: Mapping[str, float], from_data: bool) -> str:
+    on = "the calibration data" if from_data else "made-up inputs"
+    return f"moved by {agreement['relative_error']:.0%} of their size on {on}"
+
+
 def warn_if_collapsed(agreement: Mapping[str, float], from_data: bool, less: str, *others: str) -> None:
     """Say so, with what to do (`less`, or one of the others), where the outputs moved so far that the result is probably
     broken."""
     if collapsed(agreement):
-        on = "the calibration data" if from_data else "made-up inputs"
         advice = [less, *(() if from_data else ("give calibration data with --calib",)), *others]
         warnings.warn(
             AccuracyWarning(
-                f"The outputs moved by {agreement['relative_error']:.0%} of their size on {on}: the result is probably broken. "
+                f"The outputs {how_far(agreement, from_data)}: the result is probably broken. "
                 f"{', '.join(advice)}, or leave layers out with --ignore."
             ),
             stacklevel=3,

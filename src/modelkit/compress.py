@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, correct
-from .agreement import collapsed, compare, comparison_sample, feeds_of, warn_if_collapsed
+from .agreement import collapsed, compare, comparison_sample, feeds_of, how_far, warn_if_collapsed
 from .analysis.norms import fold_norms
 from .analysis.placement import place_grids
 from .analysis.smoothing import smoothable
@@ -151,7 +151,7 @@ def quantize(
     result = build(plan)
     found, errors, agreement = compare(base, result, plan.changed, sample)
     if wanted.automatic and (plan.static or plan.dynamic) and collapsed(agreement):
-        with_activations, moved = (forms, smoothed), agreement["relative_error"]
+        with_activations = forms, smoothed
         if smoothed:
             forms, smoothed = compress_weights(base, wanted.chosen, plan.weights_only), {}
         other = build(plan.weights_only)
@@ -159,8 +159,8 @@ def quantize(
         if collapsed(compared[2]):
             forms, smoothed = with_activations
         else:
+            _warn_of_floats(agreement, from_data=calibration is not None)
             plan, result, (found, errors, agreement) = plan.weights_only, other, compared
-            _warn_of_floats(moved, from_data=calibration is not None)
     if calibration is None:
         errors = {
             name: weight_error(weight, forms[name], chains.get(name))
@@ -251,13 +251,11 @@ def _runs_here(target: Target) -> bool:
     return target.name == target_isa()
 
 
-def _warn_of_floats(moved: float, from_data: bool) -> None:
-    on, otherwise = (
-        ("the calibration data", "") if from_data else ("made-up inputs", " Give --calib DATA to have them tested on it.")
-    )
+def _warn_of_floats(agreement: dict[str, float], from_data: bool) -> None:
+    otherwise = "" if from_data else " Give --calib DATA to have them tested on it."
     warnings.warn(
         AccuracyWarning(
-            f"With 8-bit activations the outputs moved by {moved:.0%} of their size on {on}, so only the weights are stored in "
+            f"With 8-bit activations the outputs {how_far(agreement, from_data)}, so only the weights are stored in "
             f"8 bits: the file is smaller, not faster. Force 8-bit activations with --scheme W8A8.{otherwise}"
         ),
         stacklevel=3,

@@ -22,11 +22,7 @@ def synthetic_inputs(graph: Graph, batch: int = 1, seed: int = 0, sizes: Mapping
     """
     rng = np.random.default_rng(seed)
     shapes = {spec.name: concrete_shape(graph, spec, batch, sizes) for spec in graph.inputs}
-    made = {spec.name: _values(graph, spec, shapes[spec.name], rng) for spec in graph.inputs}
-    for spec in graph.inputs:
-        if _counts(graph, spec):
-            made[spec.name] = np.full(shapes[spec.name], _length(graph, shapes), numpy_dtype(spec.dtype))
-    return made
+    return {spec.name: _values(graph, spec, shapes, rng) for spec in graph.inputs}
 
 
 def fixed_batch(graph: Graph) -> int | None:
@@ -43,7 +39,8 @@ def concrete_shape(graph: Graph, spec: Input, batch: int, sizes: Mapping[str, in
     )
 
 
-def _values(graph: Graph, spec: Input, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+def _values(graph: Graph, spec: Input, shapes: Mapping[str, tuple[int, ...]], rng: np.random.Generator) -> Array:
+    shape = shapes[spec.name]
     if "float" in spec.dtype:
         return rng.standard_normal(shape, dtype=np.float32).astype(numpy_dtype(spec.dtype))
     if spec.dtype == "bool":
@@ -52,16 +49,16 @@ def _values(graph: Graph, spec: Input, shape: tuple[int, ...], rng: np.random.Ge
         return rng.integers(0, 256, shape, dtype=np.uint8)
     rows = rows_indexed(graph, spec.name)
     if rows is None:
-        return np.ones(shape, numpy_dtype(spec.dtype))
+        return np.full(shape, _length(graph, shapes) if _counts(spec) else 1, numpy_dtype(spec.dtype))
     # Bags start at offsets: those must rise. Everything else may be any row.
     if _is_offsets(graph, spec.name):
         return (np.arange(shape[0]) if shape else np.zeros(shape)).astype(numpy_dtype(spec.dtype))
     return rng.integers(0, rows, shape).astype(numpy_dtype(spec.dtype))
 
 
-def _counts(graph: Graph, spec: Input) -> bool:
+def _counts(spec: Input) -> bool:
     """Whether an input says how much of each sample is to be read: nothing, if it were 1."""
-    return "int" in spec.dtype and len(spec.dims) == 1 and "len" in spec.name.lower() and rows_indexed(graph, spec.name) is None
+    return len(spec.dims) == 1 and "len" in spec.name.lower()
 
 
 def _length(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> int:

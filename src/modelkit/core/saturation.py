@@ -42,8 +42,8 @@ def limited(codes: Array) -> Array:
 
 def fits(codes: Array) -> bool:
     """Whether sums of products of these codes with any unsigned 8-bit activations are exact."""
-    magnitudes = codes.astype(int)
-    return bool((largest_sums(magnitudes) <= PAIR).all() if is_paired(codes.shape) else (abs(magnitudes) <= ALONE).all())
+    wide = codes.astype(int)  # sums and −(−128) fit
+    return bool((largest_sums(wide) <= PAIR).all() if is_paired(codes.shape) else (abs(wide) <= ALONE).all())
 
 
 def pairs(weight: Any) -> tuple[Any, Any]:

@@ -118,12 +118,11 @@ def train(
     scaler = _scaler(run.history.precision, device)
     while (epoch := len(run.history.held_out)) < schedule.epochs:
         for rows in list(_batches(learning, size, fixed_batch, [schedule.seed, epoch]))[run.step - epoch * per_epoch :]:
-            for group in optimizer.param_groups:
-                group["lr"] = run.history.lr * schedule.rate(run.step, steps)
-            loss = _step(module, objective, rows, optimizer, scaler, run.history.precision, device)
+            lr = run.history.lr * schedule.rate(run.step, steps)
+            loss = _step(module, objective, rows, optimizer, lr, scaler, run.history.precision, device)
             run.losses.append(loss)
             run.step += 1
-            watch("step", {"loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]}, run.step)
+            watch("step", {"loss": loss, "learning_rate": lr}, run.step)
             if checkpoint.due():
                 checkpoint.save(run.state())
         run.finish_epoch(_mean_loss(objective, held, size, fixed_batch))
@@ -196,9 +195,8 @@ def _rate(
         optimizer = _optimizer(run.module, schedule)
         scaler = _scaler(run.history.precision, device)
         for step, rows in enumerate(islice(_batches(learning, size, fixed, [schedule.seed, 0]), _TRIAL)):
-            for group in optimizer.param_groups:
-                group["lr"] = lr * schedule.rate(step, _TRIAL)
-            _step(run.module, objective, rows, optimizer, scaler, run.history.precision, device)
+            rate = lr * schedule.rate(step, _TRIAL)
+            _step(run.module, objective, rows, optimizer, rate, scaler, run.history.precision, device)
         loss = _mean_loss(objective, held, size, fixed)
         run.take_best()
         if not loss <= _HARMLESS * least:
@@ -219,10 +217,12 @@ def _optimizer(module: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
 
 
 def _step(
-    module: nn.Module, objective: Objective, rows: Array, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler,
-    precision: str, device: str,
+    module: nn.Module, objective: Objective, rows: Array, optimizer: torch.optim.Optimizer, lr: float,
+    scaler: torch.amp.GradScaler, precision: str, device: str,
 ) -> float:  # fmt: skip
     """One update. A loss that is not finite changes nothing."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
     optimizer.zero_grad(set_to_none=True)
     with autocast(precision, device):
         loss = objective(rows, True)

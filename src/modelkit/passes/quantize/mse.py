@@ -9,7 +9,7 @@ from modelkit.algorithms.quantize.clip_search import clip_search
 from modelkit.core.forms import Array, WeightForm
 from modelkit.core.graph import Node
 
-from .layers import adds_pairs, channel_axis, skip_reason
+from .layers import skip_reason
 from .options import GridOptions
 
 
@@ -35,13 +35,4 @@ class ClipSearch:
 
     def compress(self, layer: Node, weight: Array) -> WeightForm:
         o = self.options
-        return clip_search(
-            weight,
-            o.bits,
-            symmetric=o.is_symmetric,
-            group_size=o.group,
-            axis=channel_axis(layer),
-            reduce_range=o.reduce_range and adds_pairs(layer),
-            steps=o.steps,
-            smallest=o.smallest,
-        )
+        return clip_search(weight, **o.grids(layer), steps=o.steps, smallest=o.smallest)

@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypedDict
+
+from modelkit.core.graph import Node
+
+from .layers import adds_pairs, channel_axis
 
 # Fewer levels need finer grids: values per scale when the user does not say.
 _GROUPS = {4: 128, 3: 64, 2: 32}
+
+
+class Grids(TypedDict):
+    """What the rounding algorithms are told of a weight's grids."""
+
+    bits: int
+    symmetric: bool
+    group_size: int | None
+    axis: int
+    reduce_range: bool
 
 
 @dataclass(frozen=True)
@@ -33,3 +48,12 @@ class GridOptions:
     @property
     def group(self) -> int | None:
         return (_GROUPS.get(self.bits) if self.group_size is None else self.group_size) or None
+
+    def grids(self, layer: Node) -> Grids:
+        return {
+            "bits": self.bits,
+            "symmetric": self.is_symmetric,
+            "group_size": self.group,
+            "axis": channel_axis(layer),
+            "reduce_range": self.reduce_range and adds_pairs(layer),
+        }

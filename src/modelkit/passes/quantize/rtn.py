@@ -8,7 +8,7 @@ from modelkit.algorithms.quantize.round_to_nearest import round_to_nearest
 from modelkit.core.forms import Array, WeightForm
 from modelkit.core.graph import Node
 
-from .layers import adds_pairs, channel_axis, skip_reason
+from .layers import skip_reason
 from .options import GridOptions
 
 
@@ -25,12 +25,4 @@ class RoundToNearest:
         return skip_reason(layer)
 
     def compress(self, layer: Node, weight: Array) -> WeightForm:
-        o = self.options
-        return round_to_nearest(
-            weight,
-            o.bits,
-            symmetric=o.is_symmetric,
-            group_size=o.group,
-            axis=channel_axis(layer),
-            reduce_range=o.reduce_range and adds_pairs(layer),
-        )
+        return round_to_nearest(weight, **self.options.grids(layer))
