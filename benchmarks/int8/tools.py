@@ -19,7 +19,7 @@ NNCF = "NNCF"
 
 # What `modelkit quantize m.onnx --calib c.npz` imports.
 _OUR_IMPORTS = (
-    "import numpy.random, onnx, onnxruntime, psutil, pydantic.json_schema, typer; import modelkit.compress, "
+    "import numpy.random, onnx, onnxruntime, psutil, pydantic.json_schema, typer; import modelkit.quantize.pipeline, "
     "modelkit.cli.quantize, modelkit.cli.session, modelkit.data, modelkit.models.onnx.model, modelkit.models.opening, "
     "modelkit.bench.quick; from modelkit.cli.app import build; typer.main.get_command(build('quantize'))"
 )

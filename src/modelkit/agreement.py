@@ -11,7 +11,8 @@ import numpy as np
 from .analysis.synthetic import fixed_batch, synthetic_inputs
 from .calibrate import calibration_batch
 from .core.errors import AccuracyWarning
-from .core.forms import Array
+from .core.forms import Array, WeightForm
+from .core.lowrank import LowRank
 from .core.model import Feeds, Model
 from .publish import outputs_of
 
@@ -95,6 +96,12 @@ def output_errors(layers: Mapping[str, str], original: Feeds, changed: Feeds) ->
     """‖y − ŷ‖ / ‖y‖ of each layer's output, given {layer: output edge} and the values of both models, each fed its own earlier
     layers."""
     return {name: relative_error(original[edge], changed[edge]) for name, edge in layers.items() if edge in changed}
+
+
+def weight_error(weight: Array, form: WeightForm, beside: LowRank | None = None) -> float:
+    """‖w − ŵ‖ / ‖w‖. beside: what runs beside the layer."""
+    decoded = form.decode()
+    return relative_error(weight, decoded if beside is None else decoded + beside.decode())
 
 
 def relative_error(expected: Array, found: Array) -> float:

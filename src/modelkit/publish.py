@@ -7,13 +7,16 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
+from . import __version__
 from .analysis.synthetic import fixed_batch, synthetic_inputs
 from .core.errors import ModelkitError
 from .core.forms import Array
 from .core.model import Feeds, Model
+from .result import Stage
 
 FAMILIES = {".onnx": "onnx", ".pt2": "torch"}
 _LATER = {".gguf": "GGUF", ".safetensors": "safetensors"}
@@ -51,6 +54,35 @@ def check_output(out: Path, inputs: Sequence[Path], needed: int, force: bool) ->
             f"{folder} has {free >> 20} MiB free, and the result may take {needed >> 20}.",
             "Free some space, or choose another place with -o.",
         )
+
+
+class Wanted(Protocol):
+    """What was asked for: the pass, and its options as the file's history keeps them."""
+
+    @property
+    def name(self) -> str: ...
+
+    def options(self) -> dict[str, Any]: ...
+
+
+def deliver(
+    original: Model, result: Model, wanted: Wanted, out: Path, stage: Stage, batch: Feeds, expected: Sequence[Array],
+    unchanged: bool = False,
+) -> Model:  # fmt: skip
+    """`publish` with a history that says what became of `original`, in the format that OUT names."""
+    done = {"pass": wanted.name, "options": wanted.options(), "modelkit": __version__}
+    result.provenance.history = [*original.provenance.history, *([] if unchanged else [done])]
+    if not stays(result, out):
+        with stage("converting"):
+            result = into_family(result, FAMILIES[out.suffix.lower()])
+        expected = outputs_of(result, batch)
+    with stage("writing and checking"):
+        return publish(result, out, batch, expected, unchanged)
+
+
+def stays(model: Model, out: Path) -> bool:
+    """Whether OUT is in the model's family of formats."""
+    return FAMILIES[out.suffix.lower()] == model.family
 
 
 def publish(model: Model, out: Path, batch: Feeds, expected: Sequence[Array], unchanged: bool = False) -> Model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from .core.errors import AccuracyWarning, ModelkitError
 from .core.forms import Array
 from .core.graph import Graph
 from .core.model import Model
-from .publish import outputs_of, publish
+from .publish import FAMILIES, into_family, outputs_of, publish
 
 if TYPE_CHECKING:
     import torch
@@ -212,8 +212,8 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else str(path.stat().st_size)
 
 
-def deliver(recovery: Recovery, data: Dataset, out: Path, seed: int, convert: Callable[[Model], Model] | None = None) -> Model:
-    """Write the recovered model to `out`, read back and checked."""
-    model = convert(recovery.model) if convert else recovery.model
+def deliver(recovery: Recovery, data: Dataset, out: Path, seed: int) -> Model:
+    """Write the recovered model to `out`, in the format that it names, read back and checked."""
+    model = into_family(recovery.model, FAMILIES[out.suffix.lower()])
     sample = comparison_sample(model, data, seed)
     return publish(model, out, sample, outputs_of(model, sample))

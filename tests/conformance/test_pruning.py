@@ -9,7 +9,7 @@ from modelkit.analysis.macs import total_macs
 from modelkit.core import passes
 from modelkit.core.pruning import Budget
 from modelkit.models.opening import open_model
-from modelkit.prune import Pruning, plan_pruning, prune
+from modelkit.prune.channels import Pruning, plan_pruning, prune
 from tests.architectures import ARCHITECTURES
 from tests.every_architecture import in_both_formats
 

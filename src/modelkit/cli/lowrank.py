@@ -103,8 +103,8 @@ def command(
     from modelkit.lowrank.pipeline import lowrank
     from modelkit.lowrank.planning import Factorisation, plan_lowrank
     from modelkit.models.opening import open_model
-    from modelkit.publish import FAMILIES, check_output, into_family, output_path
-    from modelkit.quantize import planned_records
+    from modelkit.publish import check_output, output_path
+    from modelkit.result import planned_records
 
     with Session("lowrank", json=json, quiet=quiet, verbose=verbose, reports=report, device=device) as session:
         budget = _budget({"rank": rank, "energy": energy, "params": params, "macs": macs, "speedup": speedup})
@@ -131,9 +131,7 @@ def command(
             session.report["passes"] = [{**entry, "seconds": 0.0, "layers": [asdict(layer) for layer in planned]}]
             session.note(f"dry run: {target} was not written")
             return
-        family = FAMILIES.get(target.suffix.lower(), opened.family)
-        deliver = None if family == opened.family else (lambda made: into_family(made, family))
-        result = lowrank(opened, wanted, plan, samples, target, session.stage, deliver)
+        result = lowrank(opened, wanted, plan, samples, target, session.stage)
         session.report["output"] = describe(result.model, target)
         session.report["passes"] = [{**entry, **result.record()}]
         if evaluation is not None:

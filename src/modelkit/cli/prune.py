@@ -1,4 +1,4 @@
-"""`modelkit prune`: read the options, hand over to `modelkit.prune` (channels) or `modelkit.sparsify` (zeros), show it."""
+"""`modelkit prune`: read the options, hand over to `modelkit.prune` (channels or zeros), show it."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ from .session import Session
 if TYPE_CHECKING:
     from modelkit.core.model import Model
     from modelkit.core.pruning import Budget
-    from modelkit.prune import Pruning, PruningPlan
-    from modelkit.quantize import Plan
+    from modelkit.prune.channels import Pruning, PruningPlan
+    from modelkit.quantize.planning import Plan
 
 _ENOUGH = 512  # calibration samples that are used unless --num-samples says more: more did not help
 
@@ -115,7 +115,7 @@ def command(
     from modelkit.core.sparsity import Sparsity
     from modelkit.describe import describe, total_bytes
     from modelkit.models.opening import open_model
-    from modelkit.publish import FAMILIES, check_output, into_family, output_path
+    from modelkit.publish import check_output, output_path
 
     with Session("prune", json=json, quiet=quiet, verbose=verbose, reports=report, device=device) as session:
         given = {"sparsity": sparsity, "macs": macs, "params": params, "speedup": speedup}
@@ -142,9 +142,7 @@ def command(
             session.report["passes"] = [{**entry, "seconds": 0.0, "layers": steps.planned(opened, plan)}]
             session.note(f"dry run: {target} was not written")
             return
-        family = FAMILIES.get(target.suffix.lower(), opened.family)
-        deliver = None if family == opened.family else (lambda made: into_family(made, family))
-        result = steps.carry_out(opened, plan, samples, target, session.stage, deliver)
+        result = steps.carry_out(opened, plan, samples, target, session.stage)
         session.report["output"] = describe(result.model, target)
         session.report["passes"] = [{**entry, **result.record()}]
         if evaluation is not None:
@@ -204,7 +202,7 @@ def _steps(
     if pattern != "channel":
         return Zeros(pattern, budget.value, algorithm, options, selection, data, seed)
     from modelkit.core import passes
-    from modelkit.prune import Pruning
+    from modelkit.prune.channels import Pruning
 
     if algorithm == "auto":
         algorithm = "obs" if data else "magnitude"
@@ -225,13 +223,13 @@ class Channels:
         self.name, self.options = wanted.name, wanted.options
 
     def plan(self, opened: Model, samples: Any) -> PruningPlan:
-        from modelkit.prune import plan_pruning
+        from modelkit.prune.channels import plan_pruning
 
         return plan_pruning(opened, self.wanted, samples)
 
     def planned(self, opened: Model, plan: PruningPlan) -> list[dict[str, Any]]:
         """What a dry run shows: which layers may lose channels (how many is only known when it is done)."""
-        from modelkit.prune import layer_records
+        from modelkit.prune.channels import layer_records
 
         touched = {slot.node for group in plan.task.channels for slot in group.slots}
         records = layer_records(opened, plan.base, plan.skipped)
@@ -240,10 +238,10 @@ class Channels:
             for record in records
         ]
 
-    def carry_out(self, opened: Model, plan: PruningPlan, samples: Any, target: Path, stage: Any, deliver: Any) -> Any:
-        from modelkit.prune import prune
+    def carry_out(self, opened: Model, plan: PruningPlan, samples: Any, target: Path, stage: Any) -> Any:
+        from modelkit.prune.channels import prune
 
-        return prune(opened, self.wanted, plan, samples, target, stage, deliver)
+        return prune(opened, self.wanted, plan, samples, target, stage)
 
 
 class Zeros:
@@ -254,7 +252,7 @@ class Zeros:
     ) -> None:
         from modelkit.core import passes
         from modelkit.core.sparsity import Sparsity
-        from modelkit.sparsify import Sparsification
+        from modelkit.prune.zeros import Sparsification
 
         found = Sparsity.parse(share, pattern)
         if algorithm == "auto":
@@ -266,16 +264,16 @@ class Zeros:
         self.suffix = "sparse" if found.of is None else f"{found.kept}of{found.of}"
 
     def plan(self, opened: Model, samples: Any) -> Plan:
-        from modelkit.sparsify import plan_sparsification
+        from modelkit.prune.zeros import plan_sparsification
 
         return plan_sparsification(opened, self.wanted, calibrated=samples is not None)
 
     def planned(self, opened: Model, plan: Plan) -> list[dict[str, Any]]:
-        from modelkit.quantize import planned_records
+        from modelkit.result import planned_records
 
         return [asdict(record) for record in planned_records(opened.graph, plan.skipped, "sparse")]
 
-    def carry_out(self, opened: Model, plan: Plan, samples: Any, target: Path, stage: Any, deliver: Any) -> Any:
-        from modelkit.sparsify import sparsify
+    def carry_out(self, opened: Model, plan: Plan, samples: Any, target: Path, stage: Any) -> Any:
+        from modelkit.prune.zeros import sparsify
 
-        return sparsify(opened, self.wanted, plan, samples, target, stage, deliver)
+        return sparsify(opened, self.wanted, plan, samples, target, stage)

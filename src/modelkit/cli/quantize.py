@@ -1,4 +1,4 @@
-"""`modelkit quantize`: read the options, hand over to `modelkit.compress`, show what came of it."""
+"""`modelkit quantize`: read the options, hand over to `modelkit.quantize`, show what came of it."""
 
 from __future__ import annotations
 
@@ -42,9 +42,8 @@ from .options import (
 from .session import Session
 
 if TYPE_CHECKING:
-    from modelkit.compress import Quantization
     from modelkit.core.model import Model
-    from modelkit.quantize import Plan
+    from modelkit.quantize.planning import Plan, Quantization
 
 _ENOUGH = 128  # calibration samples that are used unless --num-samples says more: ranges do not move by then
 _MODES = ("auto", "none", "dynamic", "static")
@@ -110,11 +109,12 @@ def command(
     report: ReportFile = None,
 ) -> None:
     """Store weights (and activations) in 8 bits or fewer."""
-    from modelkit.compress import Quantization, plan_quantization, quantize
     from modelkit.core.selection import Selection
     from modelkit.describe import describe, total_bytes
     from modelkit.models.opening import open_model
-    from modelkit.publish import FAMILIES, check_output, into_family, output_path
+    from modelkit.publish import check_output, output_path
+    from modelkit.quantize.pipeline import quantize
+    from modelkit.quantize.planning import Quantization, plan_quantization
 
     with Session("quantize", json=json, quiet=quiet, verbose=verbose, reports=report, device=device) as session:
         weights, mode = _scheme(scheme, bits, activations)
@@ -154,16 +154,7 @@ def command(
             session.report["passes"] = [_planned(opened, wanted, plan)]
             session.note(f"dry run: {target_path} was not written")
             return
-        crossed = target_path.suffix.lower() in FAMILIES and FAMILIES[target_path.suffix.lower()] != opened.family
-        result = quantize(
-            opened,
-            wanted,
-            plan,
-            samples,
-            target_path,
-            session.stage,
-            deliver=(lambda made: into_family(made, FAMILIES[target_path.suffix.lower()])) if crossed else None,
-        )
+        result = quantize(opened, wanted, plan, samples, target_path, session.stage)
         session.report["output"] = describe(result.model, target_path)
         session.report["passes"] = [{"pass": wanted.name, "options": wanted.options(), **result.record()}]
         if evaluation is not None:
@@ -263,7 +254,7 @@ def _build(name: str, options: dict[str, Any], optional: tuple[str, ...]) -> Any
 
 def _planned(opened: Model, wanted: Quantization, plan: Plan) -> dict[str, Any]:
     """The pass record of a dry run: what each layer would become."""
-    from modelkit.quantize import LayerRecord, stored_bytes
+    from modelkit.result import LayerRecord, stored_bytes
 
     layers = []
     for layer in opened.graph.layers():

@@ -125,7 +125,7 @@ def command(
             raise ModelkitError(f"{flag} {value:g} is not above 0.", f"Give {flag} a number above 0.")
     from modelkit.describe import describe, total_bytes
     from modelkit.models.opening import open_model
-    from modelkit.publish import FAMILIES, check_output, into_family, output_path
+    from modelkit.publish import check_output, output_path
     from modelkit.recover import Distillation, check_student, deliver, recover
 
     with Session("recover", json=json, quiet=quiet, verbose=verbose, reports=report, device=device) as session:
@@ -182,8 +182,7 @@ def command(
                         session.note(f"{checkpoint} holds what was learnt: go on with --resume")
                     raise
         with session.stage("writing and checking"):
-            family = FAMILIES[target.suffix.lower()]
-            published = deliver(recovery, samples, target, seed, lambda made: into_family(made, family))
+            published = deliver(recovery, samples, target, seed)
         checkpoint.unlink(missing_ok=True)
         session.report["output"] = describe(published, target)
         session.report["passes"] = [_record(student, published, recovery, wanted)]

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from .channels import Cut
+from .errors import ModelkitError
 from .forms import Array, DynamicGrid, Grid, WeightForm
 from .graph import Graph
 from .lowrank import LowRank
@@ -141,3 +144,15 @@ class Model(Protocol):
     def save(self, path: Path) -> None:
         """Write the model in its own family's format. The caller gives a fresh path; external data is written beside it."""
         ...
+
+
+def finite_weight(model: Model, name: str) -> Array:
+    """The weight of a layer, dense. Raises ModelkitError where it holds NaN, or values that are none in float32."""
+    weight = model.parameter(name, "weight")
+    if weight is None:
+        raise ModelkitError(f"The weight of {name} can't be read.", "Report this with the model: its layer list said otherwise.")
+    if not np.isfinite(weight.astype(np.float32, copy=False)).all():
+        raise ModelkitError(
+            f"The weight of {name} holds NaN or infinity.", "Repair the model, or leave the layer out with --ignore."
+        )
+    return weight

@@ -14,8 +14,7 @@ from modelkit.analysis.held import Held
 from modelkit.core.forms import Array
 from modelkit.core.graph import Node
 from modelkit.core.lowrank import LowRank, LowRankPass, Metric
-from modelkit.core.model import Feeds, Model
-from modelkit.quantize import finite_weight
+from modelkit.core.model import Feeds, Model, finite_weight
 
 from .choices import Choice, Unit, Weighed, Weights, as_matrix, built
 from .seen import pair

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelkit import __version__
 from modelkit.agreement import compare, comparison_sample, feeds_of, warn_if_collapsed
 from modelkit.algorithms.allocation import allocate, meet
 from modelkit.analysis.chains import alone, chained
@@ -16,15 +15,14 @@ from modelkit.analysis.held import Held
 from modelkit.analysis.macs import node_macs
 from modelkit.analysis.memory import first_batches, walk_batch
 from modelkit.calibrate import loss_gradients
-from modelkit.compress import Result, Stage
 from modelkit.core.errors import ModelkitError, SizeWarning, SkippedWarning
 from modelkit.core.graph import Graph
 from modelkit.core.lowrank import LowRank, parts
 from modelkit.core.model import Feeds, Model
 from modelkit.costs import Latency, parameters, warn_if_slower
 from modelkit.describe import total_bytes
-from modelkit.publish import outputs_of, publish
-from modelkit.quantize import LayerRecord, stored_bytes
+from modelkit.publish import deliver
+from modelkit.result import LayerRecord, Result, Stage, stored_bytes
 
 from .choices import Choice, Unit, of_energy, of_rank, sketched
 from .fitting import fit, key, rounds
@@ -41,11 +39,10 @@ Choices = dict[str, Choice]  # by `key` of a unit
 
 
 def lowrank(
-    model: Model, wanted: Factorisation, plan: LowRankPlan, calibration: Dataset | None, out: Path, stage: Stage,
-    deliver: Callable[[Model], Model] | None = None,
-) -> Result:  # fmt: skip
-    """Carry out `plan`, write the result to `out`, and say what became of every layer. `deliver` turns the result into another
-    format before it is written. Where no factors are faster, the model is written unchanged, with a warning."""
+    model: Model, wanted: Factorisation, plan: LowRankPlan, calibration: Dataset | None, out: Path, stage: Stage
+) -> Result:
+    """Carry out `plan`, write the result to `out` in its format, and say what became of every layer. Where no factors are faster,
+    the model is written unchanged, with a warning."""
     started = time.perf_counter()
     base = plan.base
     batches = [] if calibration is None else calibration_batches(base, calibration)
@@ -76,14 +73,7 @@ def lowrank(
     found, errors, agreement = compare(base, result, [record.name for record in records if record.skipped is None], sample)
     for record in records:
         record.error = errors.get(record.name)
-    history = {"pass": wanted.name, "options": wanted.options(), "modelkit": __version__}
-    result.provenance.history = [*model.provenance.history, *([history] if forms else [])]
-    if deliver is not None:
-        with stage("converting"):
-            result = deliver(result)
-        found = outputs_of(result, sample)
-    with stage("writing and checking"):
-        published = publish(result, out, sample, found, unchanged=not forms)
+    published = deliver(model, result, wanted, out, stage, sample, found, unchanged=not forms)
     _warn(model, published, wanted, agreement, speedup, calibration is not None, bool(forms))
     return Result(published, records, time.perf_counter() - started, agreement, speedup)
 

@@ -17,8 +17,7 @@ from modelkit.calibrate import not_finite
 from modelkit.core.forms import Array, Dense
 from modelkit.core.graph import Node
 from modelkit.core.lowrank import LowRank, LowRankPass
-from modelkit.core.model import Feeds, Model
-from modelkit.quantize import finite_weight
+from modelkit.core.model import Feeds, Model, finite_weight
 
 from .choices import Choice, Unit, Weighed, Weights, as_matrix, built, choices
 from .seen import pair

@@ -16,14 +16,13 @@ import onnx
 from modelkit.core.errors import InputWarning, ModelkitError
 from modelkit.core.forms import Array
 from modelkit.core.graph import Input, Shape
+from modelkit.core.open_sizes import usual_size
 
 from .program import Program
 
 Bindings = Mapping[str, tuple[str, tuple[int, ...]]]  # input name → (dtype, or "" for what the file says; shape)
 
-_IMAGE_SIDE = 224
 _LENGTH = 128
-_SIGNAL = 16000  # one second of sound: shorter than their windows, models of it don't run
 _SMALLEST_TABLE = 4  # a table with fewer rows than this tells segments apart, not positions
 
 
@@ -123,10 +122,7 @@ def _bind(program: Program, inputs: tuple[Input, ...], bindings: Bindings, path:
         if "+" in name:  # such as "past_length + 1"
             parts = [part.strip() for part in name.split("+")]
             return sum(int(part) if part.isdigit() else symbol(part, spec, axis) for part in parts)
-        sides = spec.dims[2:] if len(spec.dims) >= 4 and "float" in spec.dtype else ()
-        image = axis >= 2 and len(sides) > 1 and all(isinstance(side, str) for side in sides)
-        signal = axis == 1 and len(spec.dims) == 2 and "float" in spec.dtype  # features would be as many as a layer reads
-        given[name] = 0 if "past" in name.lower() else _IMAGE_SIDE if image else _SIGNAL if signal else length
+        given[name] = 0 if "past" in name.lower() else usual_size(spec.dims, axis, "float" in spec.dtype) or length
         note = f"{spec.name}: the file leaves its dimension {name!r} open; {given[name]} is assumed (--input changes that)."
         warnings.warn(InputWarning(note), stacklevel=2)
         return given[name]

@@ -10,6 +10,7 @@ import onnx
 import torch
 
 from modelkit.core.errors import ModelkitError
+from modelkit.core.open_sizes import IMAGE_SIDE, SIGNAL, usual_size
 
 from .values import tensor_of, torch_type
 
@@ -89,29 +90,17 @@ def _open_sizes(inputs: list[ModelInput], example: Mapping[str, np.ndarray]) -> 
         for d, size in enumerate(given.shape or ()):
             if isinstance(size, str) and given.name in example and d < np.ndim(example[given.name]):
                 sizes.setdefault(size or f"{given.name}.{d}", max(2, np.shape(example[given.name])[d]))
-    batches, lengths, spatial, signals = iter(range(2, 10**6)), _multiples(16, 8), _multiples(224, 32), _multiples(16000, 160)
+    batches = iter(range(2, 10**6))
+    inner = {None: _multiples(16, 8), IMAGE_SIDE: _multiples(IMAGE_SIDE, 32), SIGNAL: _multiples(SIGNAL, 160)}
     for given in inputs:
         for d, size in enumerate(given.shape or ()):
             if not isinstance(size, str):
                 continue
-            inner = signals if _is_signal(given) else spatial if _is_image(given) and d >= len(given.shape or ()) - 2 else lengths
-            fresh = batches if d == 0 else inner
+            fresh = batches if d == 0 else inner[usual_size(given.shape or (), d, given.dtype.is_floating_point)]
             name = size or f"{given.name}.{d}"
             if name not in sizes:
                 sizes[name] = next(fresh)
     return sizes
-
-
-def _is_image(given: ModelInput) -> bool:
-    """Channels known, height and width not: (N, C, H, W)."""
-    return (
-        given.dtype.is_floating_point and len(given.shape or ()) == 4 and given.shape is not None and given.shape[1] in (1, 3, 4)
-    )
-
-
-def _is_signal(given: ModelInput) -> bool:
-    """Samples over time: (N, T), as features would be as many as a layer reads."""
-    return given.dtype.is_floating_point and len(given.shape or ()) == 2
 
 
 def _multiples(first: int, step: int) -> Iterator[int]:

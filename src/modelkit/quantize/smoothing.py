@@ -11,12 +11,12 @@ from functools import partial
 
 import numpy as np
 
-from .algorithms.quantize.histogram import Histogram
-from .algorithms.quantize.smooth import smoothing_factor
-from .calibrate import Rows, grid_over
-from .core.forms import Array, Grid
-from .core.model import Model
-from .core.passes import Pass
+from modelkit.algorithms.quantize.histogram import Histogram
+from modelkit.algorithms.quantize.smooth import smoothing_factor
+from modelkit.calibrate import Rows, grid_over
+from modelkit.core.forms import Array, Grid
+from modelkit.core.model import Model
+from modelkit.core.passes import Pass
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from modelkit import choose
 from modelkit.core.graph import Edge, Graph, Input, Node, Parameter
-from modelkit.quantize import Plan
+from modelkit.quantize import gains
+from modelkit.quantize.planning import Plan
 
 
 def chain(length, grouped=()):
@@ -41,7 +41,7 @@ def decide(monkeypatch, graph, milliseconds, noise=0.0):
 
     monkeypatch.setattr("modelkit.bench.quick.quick_latency", quick)
     plan = Plan(static=[node.name for node in graph.nodes])
-    return set(choose.left_alone(Pretended(graph), plan, lambda variant: Pretended(graph, set(variant.skipped)), {}, 1, 0.1))
+    return set(gains.left_alone(Pretended(graph), plan, lambda variant: Pretended(graph, set(variant.skipped)), {}, 1, 0.1))
 
 
 def test_nothing_is_left_alone_where_integers_win(monkeypatch):
@@ -108,6 +108,6 @@ def test_layers_that_pytorch_multiplies_faster_in_floating_point_are_left(monkey
 
     monkeypatch.setattr("modelkit.bench.integer_latency.linear_latency", latency)
     plan = Plan(dynamic=["small", "large"]) if dynamic else Plan(static=["small", "large"])
-    left = choose.slower_in_torch(Linears(), plan, {}, "vnni", 2)
-    assert left == {"small": choose.REASON}
+    left = gains.slower_in_torch(Linears(), plan, {}, "vnni", 2)
+    assert left == {"small": gains.REASON}
     assert asked == [(10, 8, size, "float32", dynamic, "vnni", 2) for size in (8, 64)]

@@ -7,14 +7,19 @@ ONNX Runtime fuses neighbours, so whole variants of a model are timed in it; PyT
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable
 from math import prod
 from pathlib import Path
 from statistics import median
 
-from .core.graph import Graph
-from .core.model import Feeds, Model
-from .quantize import Plan
+from modelkit.analysis.synthetic import fixed_batch
+from modelkit.core.errors import SpeedWarning
+from modelkit.core.graph import Graph
+from modelkit.core.model import Feeds, Model
+from modelkit.core.targets import Target
+
+from .planning import Plan, Quantization
 
 REASON = "measured faster in floating point"
 _GAIN = 0.97  # a variant must take at most this share of the time of a simpler one: less is noise
@@ -27,6 +32,39 @@ Variant = frozenset[str] | None  # the layers left alone; None: the original mod
 Times = dict[Variant, list[float]]  # milliseconds, one figure a round
 
 
+def can_be_measured(base: Model, plan: Plan, target: Target, stays: bool, has_data: bool) -> bool:
+    """Whether times taken here say which layers gain. stays: in the format's family. In PyTorch they must be of a machine of the
+    target's kind, the layers' sizes must be known, and convolutions, which it only simulates, tell of another runtime."""
+    if base.family == "onnx":
+        return bool(plan.static)
+    if not stays or any(base.graph.by_name[name].kind == "conv" for name in plan.static):
+        return False
+    return _runs_here(target) and (has_data or _sizes_known(base.graph))
+
+
+def keep_what_gains(base: Model, plan: Plan, build: Build, sample: Feeds, wanted: Quantization) -> Plan:
+    """The plan without the layers that are faster in floating point; where those are all, with only weights in 8 bits."""
+    one = {name: array[:1] for name, array in sample.items()} if fixed_batch(base.graph) is None else sample
+    if base.family == "onnx":
+        left = left_alone(base, plan, build, one, wanted.threads, seconds=0.25)
+        tried = plan.static
+    else:
+        left = slower_in_torch(base, plan, one, wanted.target.name, wanted.threads)
+        tried = [*plan.static, *plan.dynamic]
+    if left and set(left) == set(tried):
+        slower = "not faster" if base.family == "onnx" else "and slower, as PyTorch decodes them at every run"
+        warnings.warn(
+            SpeedWarning(
+                "8-bit arithmetic was measured slower than the original here, so only the weights are stored in 8 bits: "
+                f"the file is smaller, {slower}. Force 8-bit arithmetic with --no-measure."
+            ),
+            stacklevel=3,
+        )
+        dynamic = [name for name in plan.dynamic if name not in left]
+        return Plan(weight_only=[*tried, *plan.weight_only], dynamic=dynamic, skipped=plan.skipped)
+    return plan.without(left)
+
+
 def left_alone(model: Model, plan: Plan, build: Build, feeds: Feeds, threads: int | None, seconds: float) -> dict[str, str]:
     """The layers of `plan.static` that are better left in floating point, each with the reason.
 
@@ -34,8 +72,8 @@ def left_alone(model: Model, plan: Plan, build: Build, feeds: Feeds, threads: in
     many positions), in grouped convolutions, and in a small head. So variants that leave out the first layers up to some cut,
     the grouped ones, or the head are timed against the fully quantised model; what helps is combined and timed again; and the
     winner is held against the original. All of `plan.static` is returned when even that is slower than the original."""
-    from .bench.cpu import usable_cores
-    from .bench.quick import quick_latency
+    from modelkit.bench.cpu import usable_cores
+    from modelkit.bench.quick import quick_latency
 
     threads = threads or usable_cores()
     with tempfile.TemporaryDirectory() as folder:
@@ -75,8 +113,8 @@ def left_alone(model: Model, plan: Plan, build: Build, feeds: Feeds, threads: in
 
 def slower_in_torch(model: Model, plan: Plan, feeds: Feeds, target: str, threads: int | None) -> dict[str, str]:
     """The linear layers of `plan` that PyTorch multiplies faster in floating point for these inputs, each with the reason."""
-    from .bench.cpu import usable_cores
-    from .bench.integer_latency import linear_latency
+    from modelkit.bench.cpu import usable_cores
+    from modelkit.bench.integer_latency import linear_latency
 
     layers = [node for name in (*plan.static, *plan.dynamic) if (node := model.graph.by_name[name]).kind == "linear"]
     values = next(iter(model.observe([feeds], dict.fromkeys(node.inputs[0] for node in layers))))
@@ -91,6 +129,22 @@ def slower_in_torch(model: Model, plan: Plan, feeds: Feeds, target: str, threads
         if as_integers > _GAIN * as_floats:
             slower.append(node.name)
     return dict.fromkeys(slower, REASON)
+
+
+def _sizes_known(graph: Graph) -> bool:
+    """Whether the inputs have one size, but for the batch: how many rows a layer gets decides what it gains."""
+    return all(isinstance(size, int) for spec in graph.inputs for size in spec.dims[1:])
+
+
+def _runs_here(target: Target) -> bool:
+    """Whether this machine is of the kind that the result is laid out for."""
+    if target.name == "cuda":
+        import torch
+
+        return torch.cuda.is_available()
+    from modelkit.bench.cpu import target_isa
+
+    return target.name == target_isa()
 
 
 def _faster(candidate: list[float], other: list[float]) -> bool:

@@ -9,27 +9,25 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__
-from .agreement import compare, comparison_sample, feeds_of, warn_if_collapsed
-from .analysis.channels import channel_groups
-from .analysis.macs import total_macs
-from .analysis.memory import walk_batch
-from .analysis.norms import fold_norms
-from .analysis.widths import check_reachable
-from .calibrate import loss_gradients
-from .compress import Result, Stage
-from .core.channels import ChannelGroup, Channels
-from .core.errors import ModelkitError
-from .core.graph import Graph
-from .core.model import Feeds, Model
-from .core.pruning import Budget, ChannelPass, Cost, PruningTask
-from .core.selection import Selection
-from .costs import Latency, parameters, warn_if_slower, with_new_biases
-from .publish import publish
-from .quantize import LayerRecord, stored_bytes
+from modelkit.agreement import compare, comparison_sample, feeds_of, warn_if_collapsed
+from modelkit.analysis.channels import channel_groups
+from modelkit.analysis.macs import total_macs
+from modelkit.analysis.memory import walk_batch
+from modelkit.analysis.norms import fold_norms
+from modelkit.analysis.widths import check_reachable
+from modelkit.calibrate import loss_gradients
+from modelkit.core.channels import ChannelGroup, Channels
+from modelkit.core.errors import ModelkitError
+from modelkit.core.graph import Graph
+from modelkit.core.model import Feeds, Model
+from modelkit.core.pruning import Budget, ChannelPass, Cost, PruningTask
+from modelkit.core.selection import Selection
+from modelkit.costs import Latency, parameters, warn_if_slower, with_new_biases
+from modelkit.publish import deliver
+from modelkit.result import LayerRecord, Result, Stage, stored_bytes
 
 if TYPE_CHECKING:
-    from .data import Dataset
+    from modelkit.data import Dataset
 
 
 @dataclass(frozen=True)
@@ -121,10 +119,8 @@ def prune(
     calibration: Dataset | None,
     out: Path,
     stage: Stage,
-    deliver: Callable[[Model], Model] | None = None,
 ) -> Result:
-    """Carry out `plan`, write the result to `out`, and say what became of every layer. `deliver` turns the result into another
-    format before it is written."""
+    """Carry out `plan`, write the result to `out`, in the format that it names, and say what became of every layer."""
     started = time.perf_counter()
     with stage("pruning channels"):
         result = wanted.chosen.prune(plan.task)
@@ -146,16 +142,7 @@ def prune(
     found, errors, agreement = compare(plan.base, result, same, sample)
     for record in records:
         record.error = errors.get(record.name)
-    history = {"pass": wanted.name, "options": wanted.options(), "modelkit": __version__}
-    result.provenance.history = [*model.provenance.history, history]
-    if deliver is not None:
-        from .publish import outputs_of
-
-        with stage("converting"):
-            result = deliver(result)
-        found = outputs_of(result, sample)
-    with stage("writing and checking"):
-        published = publish(result, out, sample, found)
+    published = deliver(model, result, wanted, out, stage, sample, found)
     warn_if_collapsed(
         agreement,
         calibration is not None,

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .agreement import feeds_of
-from .analysis.chains import reason_against
-from .analysis.memory import first_batches, walk_batch
-from .calibrate import input_moments
-from .core.forms import Array, WeightForm
-from .core.graph import Node
-from .core.lowrank import LowRank, parts
-from .core.model import Model
-from .core.passes import CorrectingPass
-from .quantize import finite_weight
+from modelkit.agreement import feeds_of
+from modelkit.analysis.chains import reason_against
+from modelkit.analysis.memory import first_batches, walk_batch
+from modelkit.calibrate import input_moments
+from modelkit.core.forms import Array, WeightForm
+from modelkit.core.graph import Node
+from modelkit.core.lowrank import LowRank, parts
+from modelkit.core.model import Model, finite_weight
+from modelkit.core.passes import CorrectingPass
 
 if TYPE_CHECKING:
-    from .data import Dataset
+    from modelkit.data import Dataset
 
 
 def corrections(

@@ -5,31 +5,30 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import __version__
-from .agreement import compare, comparison_sample, feeds_of, warn_if_collapsed
-from .analysis.memory import first_batches, walk_batch
-from .calibrate import input_moments
-from .compress import Result, Stage
-from .core.errors import ModelkitError, SizeWarning, SpeedWarning
-from .core.forms import Sparse, WeightForm
-from .core.graph import Node
-from .core.model import Model
-from .core.passes import SparsityPass
-from .core.selection import Selection
-from .core.statistics import InputMoments
-from .describe import total_bytes
-from .publish import outputs_of, publish
-from .quantize import Plan, finite_weight, layer_records, weight_error
+from modelkit.agreement import compare, comparison_sample, feeds_of, warn_if_collapsed, weight_error
+from modelkit.analysis.memory import first_batches, walk_batch
+from modelkit.calibrate import input_moments
+from modelkit.core.errors import ModelkitError, SizeWarning, SpeedWarning
+from modelkit.core.forms import Sparse, WeightForm
+from modelkit.core.graph import Node
+from modelkit.core.model import Model, finite_weight
+from modelkit.core.passes import SparsityPass
+from modelkit.core.selection import Selection
+from modelkit.core.statistics import InputMoments
+from modelkit.describe import total_bytes
+from modelkit.publish import deliver
+from modelkit.quantize.layers import layer_records
+from modelkit.quantize.planning import Plan
+from modelkit.result import Result, Stage
 
 if TYPE_CHECKING:
-    from .data import Dataset
+    from modelkit.data import Dataset
 
 _FACTORING = 28  # bytes for each entry of a Hessian while it is inverted
 
@@ -97,10 +96,8 @@ def sparsify(
     calibration: Dataset | None,
     out: Path,
     stage: Stage,
-    deliver: Callable[[Model], Model] | None = None,
 ) -> Result:
-    """Carry out `plan` on a copy of `model`, write it to `out`, and say what it did to every layer. `deliver` turns the result
-    into another format before it is written."""
+    """Carry out `plan` on a copy of `model`, write it to `out` in its format, and say what it did to every layer."""
     started = time.perf_counter()
     sample = comparison_sample(model, calibration, wanted.seed)
     result = model.copy()
@@ -112,14 +109,7 @@ def sparsify(
     records = layer_records(model, result, plan, forms)
     for record in records:
         record.error = errors.get(record.name)
-    history = {"pass": wanted.name, "options": wanted.options(), "modelkit": __version__}
-    result.provenance.history = [*model.provenance.history, history]
-    if deliver is not None:
-        with stage("converting"):
-            result = deliver(result)
-        found = outputs_of(result, sample)
-    with stage("writing and checking"):
-        published = publish(result, out, sample, found)
+    published = deliver(model, result, wanted, out, stage, sample, found)
     _warn(model, published, wanted, agreement, from_data=calibration is not None)
     return Result(published, records, time.perf_counter() - started, agreement)
 

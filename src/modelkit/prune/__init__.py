@@ -1,0 +1,1 @@
+"""`prune`: channels taken out, or weights set to zero."""

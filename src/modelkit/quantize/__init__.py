@@ -1,0 +1,1 @@
+"""`quantize`: weights and activations in few bits."""
