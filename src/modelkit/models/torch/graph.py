@@ -12,7 +12,7 @@ from torch import fx
 
 from ...core.graph import HIDDEN, LAYER_KINDS, PRODUCT_KINDS, Edge, Graph, Kind, Node, Parameter
 from .constants import Constants
-from .forms import Site, StoredForms, dtype_name
+from .forms import Site, Stored, StoredForms, dtype_name
 from .operators import attributes_of, kind_of, operator_name
 from .program import Program, arguments, is_getitem, nodes_in
 from .shapes import Shapes
@@ -35,6 +35,14 @@ class View:
 def view(program: Program, constants: Constants, shapes: Shapes, forms: StoredForms, names: Mapping[str, str]) -> View:
     """Build the neutral graph. `names` fixes the names of some fx nodes (those that a file said)."""
     return _Builder(program, constants, shapes, forms, names).build()
+
+
+def parameter_of(stored: Stored) -> Parameter:
+    """How the graph shows a parameter that was set or came in a form."""
+    form = stored.form
+    dtype = getattr(form, "dtype", None) or form.decode().dtype.name
+    axes = tuple(range(len(form.shape)))
+    return Parameter(stored.target, form.shape, dtype, form.nbytes, str(form), (stored.target,), axes)
 
 
 class _Builder:
@@ -160,10 +168,7 @@ class _Builder:
     def parameter(self, name: str, argument: str, value: fx.Node | None) -> Parameter:
         stored = self.forms.get((name, argument))
         if stored:
-            form = stored.form
-            dtype = getattr(form, "dtype", None) or form.decode().dtype.name
-            axes = tuple(range(len(form.shape)))
-            return Parameter(stored.target, form.shape, dtype, form.nbytes, str(form), (stored.target,), axes)
+            return parameter_of(stored)
         assert value is not None
         meta = value.meta["val"]
         shape = self.shapes.concrete(meta) or ()

@@ -29,7 +29,7 @@ from .canonical import canonical
 from .constants import Constants
 from .factorising import bypass, factorise
 from .forms import Stored, StoredForms, to_array, to_tensor
-from .graph import View, view
+from .graph import View, parameter_of, view
 from .integers import to_integers
 from .lowering import Records, lower
 from .opening import open_program
@@ -130,13 +130,13 @@ class TorchModel:
         site = self._built().sites[node, role]
         shared = next((entry.target for entry in self._forms.values() if entry.form is form), None)
         target = shared or self._forms[site].target if site in self._forms else shared or self._target(node, role)
-        self._forms[site] = Stored(form, target, activation)
+        self._forms[site] = stored = Stored(form, target, activation)
         if role == "weight":
             if isinstance(form, Dense):
                 self.provenance.forms.pop(node, None)
             else:
                 self.provenance.forms[node] = str(form)
-        self._changed()
+        self._forms_changed(shown=self.graph.by_name[node].parameters.get(role) != parameter_of(stored))
 
     def can_lower(self, node: str, form: WeightForm, activation: DynamicGrid | None = None) -> str | None:
         found = self.graph.by_name.get(node)
@@ -223,15 +223,17 @@ class TorchModel:
 
     def _settle_forms(self) -> None:
         """Write dense changes into the program for good. Raises ModelkitError for others."""
-        if self._grids or not all(isinstance(entry.form, Dense) and not entry.activation for entry in self._forms.values()):
+        if not self._is_dense():
             raise ModelkitError(
                 f"{self.path} has weights or activations that are not dense.",
                 "Prune channels first, and then go on with the result.",
             )
         if self._forms:
-            self._built()
-            self._program, self._forms = lower(self._program, self._forms, {})[0], {}
+            self._program, self._forms = self._decoded()[0], {}
             self._changed()
+
+    def _is_dense(self) -> bool:
+        return not self._grids and all(isinstance(e.form, Dense) and not e.activation for e in self._forms.values())
 
     def quantize_edges(self, grids: Mapping[str, EdgeGrid]) -> None:
         edges = self.graph.edges
@@ -241,7 +243,7 @@ class TorchModel:
                     f"{name} can't be put on a grid: it is not a float tensor of the model.", "Choose another edge."
                 )
         self._grids.update(grids)
-        self._changed()
+        self._forms_changed(shown=False)
 
     def observe(self, batches: Iterable[Feeds], edges: Iterable[str]) -> Iterator[Mapping[str, Array]]:
         wanted = list(dict.fromkeys([*edges, *self.graph.outputs]))
@@ -283,10 +285,12 @@ class TorchModel:
         return walk(self._decoded()[0], batches, list(dict.fromkeys(edges)), changed)
 
     def copy(self) -> TorchModel:
+        program, forms = self._program, self._forms
+        if forms and self._is_dense():  # written once for all copies
+            program, forms = self._decoded()[0], {}
         return TorchModel(
-            self._program.copy(), self.path, self.format, deepcopy(self.provenance), self._shapes, self._forms, self._names,
-            self._grids,
-        )  # fmt: skip
+            program.copy(), self.path, self.format, deepcopy(self.provenance), self._shapes, forms, self._names, self._grids
+        )
 
     def save(self, path: Path) -> None:
         program, records = self._written()
@@ -371,7 +375,15 @@ class TorchModel:
         return self._constants
 
     def _changed(self) -> None:
-        self._view = self._constants = self._lowered = self._final = self._indices = None
+        """The program did."""
+        self._constants = self._indices = None
+        self._forms_changed(shown=True)
+
+    def _forms_changed(self, shown: bool) -> None:
+        """`shown`: the graph shows that."""
+        self._lowered = self._final = None
+        if shown:
+            self._view = None
 
     def _argument(self, node: str, role: str) -> fx.Node | None:
         name, argument = self._built().sites[node, role]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx
@@ -24,6 +25,7 @@ _COUNTS = {"groups": ("groups", "num_groups", "group"), "heads": (), "kv_heads":
 
 def shrink(program: Program, view: View, shapes: Shapes, cut: Cut) -> None:
     """Change `program`, whose view is `view`. Raises ModelkitError where a size can't be restated."""
+    before = {node: _Before(node.args, node.kwargs, node.meta.get("val")) for node in program.graph.nodes}
     constants = Constants(program)
     slices = Slices(program, constants)
     for (name, role), axes in cut.parameters.items():
@@ -43,7 +45,7 @@ def shrink(program: Program, view: View, shapes: Shapes, cut: Cut) -> None:
         for name, counts in cut.attributes.items()
         if "hidden" in counts
     }
-    find_shapes(program, hidden)
+    _find_shapes(program, hidden, before)
 
 
 def _slice_masks(view: View, name: str, graph: Graph, cut: Cut, constants: Constants, slices: Slices) -> None:
@@ -128,30 +130,56 @@ def _with_units(program: Program, value: torch.Tensor, change: tuple[int, int] |
         return value.new_empty((*value.shape[:-1], value.shape[-1] // old * new))
 
 
-def find_shapes(program: Program, hidden: Mapping[str, tuple[int, int]]) -> None:
-    """Compute every node's shape again, symbolic ones too. `hidden`: by recurrent operator, its units before and now. Raises
-    ModelkitError where an operator does not fit its inputs."""
-    graph = program.graph
-    for node in graph.nodes:
+class _Before(NamedTuple):
+    """What a node read and gave."""
+
+    args: Any
+    kwargs: Any
+    value: Any
+
+
+def _find_shapes(program: Program, hidden: Mapping[str, tuple[int, int]], before: Mapping[fx.Node, _Before]) -> None:
+    """Compute shapes again, symbolic ones too, of all nodes that read something else than `before`. `hidden`: by recurrent
+    operator, its units before and now. Raises ModelkitError where an operator does not fit its inputs."""
+    changed: set[fx.Node] = set()
+    for node in program.graph.nodes:
+        old = before.get(node)
+        if old is None or old.value is not node.meta.get("val"):
+            changed.add(node)
         if node.op != "call_function" or kind_of(node)[0] == "control":
             continue
         items = list(nodes_in((node.args, node.kwargs)))
         if any("val" not in item.meta for item in items):
             continue
-        try:
-            if kind_of(node)[0] == "recurrent":  # torch has no shape rule for it
-                node.meta["val"] = tuple(_with_units(program, value, hidden.get(node.name)) for value in node.meta["val"])
-                continue
-            with torch.no_grad(), quiet(), program.computing_shapes():
-                value = node.target(  # type: ignore[operator]
-                    *fx.map_arg(node.args, lambda item: item.meta["val"]),
-                    **fx.map_arg(node.kwargs, lambda item: item.meta["val"]),
-                )
-        except Exception as error:  # whatever an operator's shape rule raises
-            reason = str(error).split("\n")[0][:200].rstrip(".")
-            raise ModelkitError(
-                f"After pruning {base_name(node)} {node.name} does not fit its inputs: {reason}.",
-                "Leave the layers around it out with --ignore, and report this with the model.",
-            ) from error
+        if old is not None and (old.args, old.kwargs) == (node.args, node.kwargs) and changed.isdisjoint(items):
+            continue
+        value = _value(program, node, hidden)
         if node.meta.get("val") is not None or is_getitem(node):
+            if old is None or _layout(value) != _layout(old.value):
+                changed.add(node)
             node.meta["val"] = value
+
+
+def _value(program: Program, node: fx.Node, hidden: Mapping[str, tuple[int, int]]) -> Any:
+    """What a node gives, without data."""
+    try:
+        if kind_of(node)[0] == "recurrent":  # torch has no shape rule for it
+            return tuple(_with_units(program, value, hidden.get(node.name)) for value in node.meta["val"])
+        with torch.no_grad(), quiet(), program.computing_shapes():
+            return node.target(  # type: ignore[operator]
+                *fx.map_arg(node.args, lambda item: item.meta["val"]),
+                **fx.map_arg(node.kwargs, lambda item: item.meta["val"]),
+            )
+    except Exception as error:  # whatever an operator's shape rule raises
+        reason = str(error).split("\n")[0][:200].rstrip(".")
+        raise ModelkitError(
+            f"After pruning {base_name(node)} {node.name} does not fit its inputs: {reason}.",
+            "Leave the layers around it out with --ignore, and report this with the model.",
+        ) from error
+
+
+def _layout(value: Any) -> Any:
+    """Sizes, strides and types as text: comparing symbolic sizes themselves would fix them."""
+    if isinstance(value, torch.Tensor):
+        return str(value.dtype), [str(size) for size in value.shape], [str(step) for step in value.stride()]
+    return [_layout(item) for item in value] if isinstance(value, tuple | list) else str(value)
