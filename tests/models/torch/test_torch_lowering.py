@@ -221,6 +221,19 @@ def test_folding_a_batch_norm(tmp_path: Path) -> None:
         folded.remove("no such node")
 
 
+def test_the_graph_is_built_again_only_for_what_it_shows(tmp_path: Path) -> None:
+    model = TorchModel.open(conv_pt2(tmp_path / "m.pt2"))
+    graph, plain = model.graph, output(model, image())
+    model.set_parameter("conv", "weight", Dense(2 * model.parameter("conv", "weight")))
+    assert model.graph is graph and not np.allclose(output(model, image()), plain)
+    copied = model.copy()
+    np.testing.assert_array_equal(output(copied, image()), output(model, image()))
+    copied.set_parameter("conv", "weight", Dense(model.parameter("conv", "weight") / 2))
+    np.testing.assert_array_equal(output(copied, image()), plain)
+    model.set_parameter("conv", "weight", random_form((6, 3, 3, 3), 4))
+    assert model.graph is not graph and model.graph.by_name["conv"].parameters["weight"].form == "int4 per-channel"
+
+
 def test_tied_weights(tmp_path: Path) -> None:
     path = save_pt2(tmp_path / "m.pt2", Tied(), torch.randint(0, 11, (2, 5)))
     model = TorchModel.open(path)
