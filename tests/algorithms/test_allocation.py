@@ -79,6 +79,14 @@ def test_meet_gives_the_fastest_where_nothing_is_fast_enough():
     assert meet(lambda limit: None, lambda candidate: 1.0, 2.0, 50.0) is None
 
 
+def test_meet_looks_between_the_nearest_limits_where_less_is_not_faster():
+    def measure(limit):
+        return 1.73 if limit >= 43 else 2.05 if limit >= 40 else 2.42 if limit >= 37 else 2.19
+
+    speedup, limit = meet(int, measure, 2.0, 43.0)
+    assert (speedup, limit >= 40) == (2.05, True)
+
+
 def test_meet_goes_as_far_as_can_be_proposed():
     """The machine gives half of what is predicted, and nothing costs less than 30."""
     speedup, candidate = meet(lambda limit: limit if limit >= 30 else None, lambda candidate: 50 / candidate, 1.9, 50.0)

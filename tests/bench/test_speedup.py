@@ -88,3 +88,14 @@ def test_pytorch_models_are_loaded_once(machine, family, loads):
     assert [measured(made.model(name, family)) for name in ("new", "newer")] == pytest.approx([2.5, 5.0])
     of_candidate = [name for name, _ in made.loads if name.startswith("candidate")]
     assert (len(made.loads) - len(of_candidate), len(of_candidate)) == loads
+
+
+def test_what_is_far_from_the_aim_is_measured_less(machine):
+    made = machine({"old": 10.0, "near": 6.5, "far": 2.0, "far below": 9.0})
+    measure = Speedup(made.model("old"), {"x": 1}, 2)
+    loads = []
+    for name in ("near", "far", "far below"):
+        before = len(made.loads)
+        assert measure(made.model(name), aim=1.5) == pytest.approx(10.0 / made.times[name])
+        loads.append(len(made.loads) - before)
+    assert loads == [14, 6, 6]

@@ -120,11 +120,11 @@ def meet(
 
 
 def _next_limit(tried: Sequence[tuple[float, float]], aim: float) -> float:
-    """Between the nearest trials (speed-up, limit) on both sides of the aim; beyond them, as the two nearest say (a power of the
-    limit), and after one trial speed is taken to be in inverse proportion to the limit."""
-    latest = tried[::-1]
-    slower = max((trial for trial in latest if trial[0] < aim), key=lambda trial: trial[0], default=None)
-    faster = min((trial for trial in latest if trial[0] >= aim), key=lambda trial: trial[0], default=None)
+    """Between the trials (speed-up, limit) on both sides of the aim whose limits are nearest: less of it is not always faster,
+    so that their speeds need not be. Beyond them, as the two nearest say (a power of the limit), and after one trial speed is
+    taken to be in inverse proportion to the limit."""
+    slower = min((trial for trial in tried if trial[0] < aim), key=lambda trial: trial[1], default=None)
+    faster = max((trial for trial in tried if trial[0] >= aim), key=lambda trial: trial[1], default=None)
     if slower is not None and faster is not None:
         share = math.log(aim / slower[0]) / math.log(faster[0] / slower[0])
         return float(slower[1] * (faster[1] / slower[1]) ** share)

@@ -251,7 +251,7 @@ class _Search:
         if not forms:
             return 1.0
         candidate.factorise(forms)
-        return self.latency.speedup(candidate)
+        return self.latency.speedup(candidate, self.wanted.budget.value if self.wanted.budget.measure == "speedup" else None)
 
 
 def _macs(graph: Graph) -> float:

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,7 @@ def plan_pruning(model: Model, wanted: Pruning, calibration: Dataset | None) -> 
     measure = None
     if wanted.budget.measure == "speedup":
         latency = Latency(base, wanted.threads, wanted.seed)
-        cost, measure = latency, latency.speedup
+        cost, measure = latency, partial(latency.speedup, aim=wanted.budget.value)
     else:
         cost = cost_of(wanted.budget, channels, calibrated=calibration is not None)
     task = PruningTask(
