@@ -87,6 +87,12 @@ def test_meet_looks_between_the_nearest_limits_where_less_is_not_faster():
     assert (speedup, limit >= 40) == (2.05, True)
 
 
+def test_meet_takes_what_is_just_below_rather_than_what_is_much_faster():
+    assert meet(int, lambda limit: 1.97 if limit >= 40 else 2.4, 2.0, 43.0) == (1.97, 43)
+    assert meet(int, lambda limit: 1.9 if limit >= 40 else 2.4, 2.0, 43.0)[0] == 2.4
+    assert meet(int, lambda limit: 1.97 if limit >= 40 else 2.1, 2.0, 43.0)[0] == 2.1
+
+
 def test_meet_goes_as_far_as_can_be_proposed():
     """The machine gives half of what is predicted, and nothing costs less than 30."""
     speedup, candidate = meet(lambda limit: limit if limit >= 30 else None, lambda candidate: 50 / candidate, 1.9, 50.0)

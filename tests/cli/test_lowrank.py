@@ -29,7 +29,7 @@ class FixedLatency:
     chain = 1.0
 
     def __init__(self, base, threads, seed):
-        self.speedup = lambda model: self.whole
+        self.speedup = lambda model, aim=None: self.whole
 
     def __call__(self, graph):
         return self.part(graph)

@@ -20,6 +20,7 @@ _TABLES, _BISECTIONS = 3, 60
 _TRIALS = 6  # candidates that are measured whole
 _LEAST_POWER = 0.3  # of the limit that speed is taken to rise with
 _NEAR = 1.06  # a candidate this much faster than asked for is near enough
+_ALMOST = 0.98  # one of this share of it is taken rather than one that is much faster: that costs accuracy
 T = TypeVar("T")
 
 
@@ -94,9 +95,9 @@ def _filled(
 def meet(
     propose: Callable[[float], T | None], measure: Callable[[T], float], wanted: float, limit: float
 ) -> tuple[float, T] | None:
-    """The speed-up and the candidate nearest above the `wanted` speed-up, else the fastest. Costs only predict: candidates are
-    measured, and the limit of the cost that they are proposed for is moved until a measurement is near enough, or as far as
-    something can be proposed. None when nothing can be for the first."""
+    """The speed-up and the candidate nearest above the `wanted` speed-up (just below it where that is much faster), else the
+    fastest. Costs only predict: candidates are measured, and the limit of the cost that they are proposed for is moved until a
+    measurement is near enough, or as far as something can be proposed. None when nothing can be for the first."""
     aim = wanted * (1 + _NEAR) / 2  # aimed at `wanted` itself, half of the trials would end just below
     tried: list[tuple[float, float, T]] = []  # speed-up, limit, candidate
     too_low = 0.0
@@ -114,8 +115,11 @@ def meet(
         if wanted <= tried[-1][0] <= _NEAR * wanted:
             break
         limit = _next_limit([(speedup, at) for speedup, at, _ in tried], aim)
-    enough = [trial for trial in tried if trial[0] >= wanted]
-    best = min(enough, key=lambda trial: trial[0]) if enough else max(tried, key=lambda trial: trial[0], default=None)
+    below = max((trial for trial in tried if trial[0] < wanted), key=lambda trial: trial[0], default=None)
+    above = min((trial for trial in tried if trial[0] >= wanted), key=lambda trial: trial[0], default=None)
+    best = above or below
+    if above and below and above[0] > _NEAR * wanted and below[0] >= _ALMOST * wanted:
+        best = below
     return None if best is None else (best[0], best[2])
 
 
