@@ -182,23 +182,25 @@ def rank(values: Any) -> Any:
 
 def classification(dense: Path, data: Path) -> Any:
     """Accuracy, and how far the answers are from the dense network's in nats: where accuracies are alike, that still tells."""
+    from modelkit.bench.metrics.classification import Accuracy
+    from modelkit.bench.metrics.distance import Divergence
+    from modelkit.bench.metrics.metric import Evaluated
+
     test = np.load(data)
 
-    def answers(path: Path) -> Any:
+    def scores(path: Path) -> Any:
         import onnxruntime
 
         session = onnxruntime.InferenceSession(path)
         name = session.get_inputs()[0].name
-        logits = np.concatenate([session.run(None, {name: test["x"][i : i + 50]})[0] for i in range(0, len(test["x"]), 50)])
-        logits = logits.astype(np.float64) - logits.max(1, keepdims=True)
-        return logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        return np.concatenate([session.run(None, {name: test["x"][i : i + 50]})[0] for i in range(0, len(test["x"]), 50)])
 
-    expected = answers(dense)
+    expected = scores(dense)
 
     def score(path: Path) -> str:
-        found = answers(path)
-        divergence = (np.exp(expected) * (expected - found)).sum(1).mean()
-        return f"{(found.argmax(1) == test['y']).mean():.4f} ({divergence:.5f})"
+        found = Evaluated({}, [scores(path)], test["y"], [expected])
+        accuracy, divergence = (metric.total(metric.rows(found)) for metric in (Accuracy(), Divergence()))
+        return f"{accuracy:.4f} ({divergence:.5f})"
 
     return score
 

@@ -18,7 +18,7 @@ from .core.forms import Array
 from .core.model import Feeds, Model
 from .result import Stage
 
-FAMILIES = {".onnx": "onnx", ".pt2": "torch"}
+_FAMILIES = {".onnx": "onnx", ".pt2": "torch"}
 _LATER = {".gguf": "GGUF", ".safetensors": "safetensors"}
 _TOLERANCE = 1e-4
 
@@ -28,7 +28,7 @@ def output_path(source: Path, family: str, done: str, out: Path | None) -> Path:
     if out is None:
         suffix = ".onnx" if family == "onnx" else ".pt2"
         return source.with_name(f"{source.stem}-{done}{suffix}")
-    if out.suffix.lower() not in FAMILIES:
+    if out.suffix.lower() not in _FAMILIES:
         kind = _LATER.get(out.suffix.lower())
         what = f"{kind} files can't be written by this version." if kind else f"{out} has no extension that names a model format."
         raise ModelkitError(what, "End OUT in .onnx or .pt2.")
@@ -72,17 +72,17 @@ def deliver(
     """`publish` with a history that says what became of `original`, in the format that OUT names."""
     done = {"pass": wanted.name, "options": wanted.options(), "modelkit": __version__}
     result.provenance.history = [*original.provenance.history, *([] if unchanged else [done])]
-    if not stays(result, out):
+    if family_of(out) != result.family:
         with stage("converting"):
-            result = into_family(result, FAMILIES[out.suffix.lower()])
+            result = into_family(result, family_of(out))
         expected = outputs_of(result, batch)
     with stage("writing and checking"):
         return publish(result, out, batch, expected, unchanged)
 
 
-def stays(model: Model, out: Path) -> bool:
-    """Whether OUT is in the model's family of formats."""
-    return FAMILIES[out.suffix.lower()] == model.family
+def family_of(out: Path) -> str:
+    """The family of formats of an OUT that `output_path` let pass."""
+    return _FAMILIES[out.suffix.lower()]
 
 
 def publish(model: Model, out: Path, batch: Feeds, expected: Sequence[Array], unchanged: bool = False) -> Model:

@@ -19,7 +19,7 @@ from .core.errors import AccuracyWarning, ModelkitError
 from .core.forms import Array
 from .core.graph import Graph
 from .core.model import Model
-from .publish import FAMILIES, into_family, outputs_of, publish
+from .publish import family_of, into_family, outputs_of, publish
 
 if TYPE_CHECKING:
     import torch
@@ -214,6 +214,6 @@ def _digest(path: Path) -> str:
 
 def deliver(recovery: Recovery, data: Dataset, out: Path, seed: int) -> Model:
     """Write the recovered model to `out`, in the format that it names, read back and checked."""
-    model = into_family(recovery.model, FAMILIES[out.suffix.lower()])
+    model = into_family(recovery.model, family_of(out))
     sample = comparison_sample(model, data, seed)
     return publish(model, out, sample, outputs_of(model, sample))

@@ -55,9 +55,9 @@ def command(
     from modelkit.describe import describe, total_bytes
     from modelkit.models.opening import open_model
     from modelkit.publish import (
-        FAMILIES,
         check_output,
         comparable_batch,
+        family_of,
         into_family,
         output_path,
         outputs_of,
@@ -80,7 +80,7 @@ def command(
             session.note(f"would convert {path} ({opened.format}) to {target}")
             return
         with session.stage(f"converting to {target.suffix}"):
-            converted = into_family(opened, FAMILIES[target.suffix.lower()])
+            converted = into_family(opened, family_of(target))
         batch = comparable_batch(opened, seed)
         with session.stage("checking outputs"):
             found = outputs_of(converted, batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -31,6 +32,16 @@ class Selection:
                 if not any(_matches(pattern, name) for name in names):
                     some = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
                     raise ModelkitError(f"{option} {pattern!r} matches no layer.", f"The layers are: {some}")
+
+
+def nothing_left(what: str, skipped: Mapping[str, str], kinds: str, otherwise: str = "") -> ModelkitError:
+    """The error of a command that has nothing to change. what: "No layer can be pruned". skipped: why, by layer. kinds: of the
+    layers that there should be. otherwise: what else could be done."""
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:5])
+    return ModelkitError(
+        f"{what} ({reasons or f'the model has no {kinds} layer'}).",
+        f"See `modelkit inspect` for its layers; widen --only / --ignore if you gave them{otherwise}.",
+    )
 
 
 def _matches(pattern: str, name: str) -> bool:

@@ -12,7 +12,7 @@ from modelkit.core.errors import ModelkitError
 from modelkit.core.lowrank import LowRankPass, full_rank
 from modelkit.core.model import Model
 from modelkit.core.pruning import Budget
-from modelkit.core.selection import Selection
+from modelkit.core.selection import Selection, nothing_left
 
 from .choices import Unit, units
 
@@ -69,11 +69,7 @@ def plan_lowrank(model: Model, wanted: Factorisation, calibration: Dataset | Non
         else:
             skipped[layer.name] = reason
     if not candidates:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:5])
-        raise ModelkitError(
-            f"No layer can be factorised ({reasons or 'the model has no linear or convolution layer'}).",
-            "See `modelkit inspect` for its layers; widen --only / --ignore if you gave them.",
-        )
+        raise nothing_left("No layer can be factorised", skipped, "linear or convolution")
     budget = wanted.budget
     highest = max(full_rank(layer) for layer in candidates)
     if budget.measure == "rank" and budget.value >= highest:

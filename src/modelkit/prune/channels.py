@@ -22,7 +22,7 @@ from modelkit.core.errors import ModelkitError
 from modelkit.core.graph import Graph
 from modelkit.core.model import Feeds, Model
 from modelkit.core.pruning import Budget, ChannelPass, Cost, PruningTask
-from modelkit.core.selection import Selection
+from modelkit.core.selection import Selection, nothing_left
 from modelkit.costs import Latency, parameters, warn_if_slower, with_new_biases
 from modelkit.publish import deliver
 from modelkit.result import LayerRecord, Result, Stage, stored_bytes
@@ -82,11 +82,7 @@ def plan_pruning(model: Model, wanted: Pruning, calibration: Dataset | None) -> 
             skipped.update((slot.node, reason) for slot in group.writers if slot.node in names)
     branches = tuple(b for b in found.branches if all(wanted.selection.reason(name) is None for name in b.layers))
     if not groups:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:5])
-        raise ModelkitError(
-            f"No channels can be removed ({reasons or 'the model has no linear or convolution layer'}).",
-            "See `modelkit inspect` for its layers; widen --only / --ignore if you gave them.",
-        )
+        raise nothing_left("No channels can be removed", skipped, "linear or convolution")
     channels = dataclasses.replace(found, groups=tuple(groups), branches=branches)
     cost: Cost
     measure = None

@@ -19,7 +19,7 @@ from modelkit.core.forms import Sparse, WeightForm
 from modelkit.core.graph import Node
 from modelkit.core.model import Model, finite_weight
 from modelkit.core.passes import SparsityPass
-from modelkit.core.selection import Selection
+from modelkit.core.selection import Selection, nothing_left
 from modelkit.core.statistics import InputMoments
 from modelkit.describe import total_bytes
 from modelkit.publish import deliver
@@ -70,11 +70,7 @@ def plan_sparsification(model: Model, wanted: Sparsification, calibrated: bool =
         else:
             plan.skipped[layer.name] = reason
     if not plan.changed:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(plan.skipped.items())[:5])
-        raise ModelkitError(
-            f"No layer can be pruned ({reasons or 'the model has no linear or convolution layer'}).",
-            "See `modelkit inspect` for its layers; widen --only / --ignore if you gave them, or choose another --pattern.",
-        )
+        raise nothing_left("No layer can be pruned", plan.skipped, "linear or convolution", ", or choose another --pattern")
     return plan
 
 

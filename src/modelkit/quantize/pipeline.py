@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from modelkit.agreement import collapsed, compare, comparison_sample, feeds_of, how_far, warn_if_collapsed, weight_error
 from modelkit.analysis.norms import fold_norms
@@ -20,7 +20,7 @@ from modelkit.core.forms import Grid, WeightForm
 from modelkit.core.lowrank import LowRank
 from modelkit.core.model import Model
 from modelkit.describe import total_bytes
-from modelkit.publish import deliver, stays
+from modelkit.publish import deliver, family_of
 from modelkit.result import Result, Stage
 
 from . import corrections
@@ -40,7 +40,7 @@ def quantize(model: Model, wanted: Quantization, plan: Plan, calibration: Datase
     fold_norms(base)
     sample = comparison_sample(base, calibration, wanted.seed)
     parts = _made(base, wanted, plan, calibration, stage)
-    if wanted.measure and can_be_measured(base, plan, wanted.target, stays(base, out), calibration is not None):
+    if wanted.measure and can_be_measured(base, plan, wanted.target, family_of(out) == base.family, calibration is not None):
         with stage("measuring which layers gain"):
             plan = keep_what_gains(base, plan, parts.build, sample, wanted)
         parts = parts.fitting(plan)
@@ -77,8 +77,8 @@ class _Parts:
     chains: Mapping[str, LowRank]
 
     def build(self, plan: Plan) -> Model:
-        changed = self.base.copy()
-        corrections.add(changed, self._chosen, self.chains)
+        changed, chosen = self.base.copy(), cast(Any, self.wanted.chosen)
+        corrections.add(changed, chosen, self.chains)
         apply(changed, plan, self.forms, self.grids, self.smoothed)
         if plan.static or plan.dynamic:
             changed.provenance.target = self.wanted.target.name
@@ -96,10 +96,6 @@ class _Parts:
             for name in plan.changed
             if (weight := self.base.parameter(name, "weight")) is not None
         }
-
-    @property
-    def _chosen(self) -> Any:
-        return self.wanted.chosen
 
 
 def _made(base: Model, wanted: Quantization, plan: Plan, calibration: Dataset | None, stage: Stage) -> _Parts:

@@ -14,7 +14,7 @@ from modelkit.core.forms import DynamicGrid, Quantized
 from modelkit.core.graph import Node
 from modelkit.core.model import Model
 from modelkit.core.passes import Pass, corrects
-from modelkit.core.selection import Selection
+from modelkit.core.selection import Selection, nothing_left
 from modelkit.core.targets import Target
 
 Activations = Literal["none", "dynamic", "static"]
@@ -114,11 +114,7 @@ def make_plan(model: Model, chosen: Pass, activations: Activations, selection: S
         else:
             {"static": plan.static, "dynamic": plan.dynamic, "none": plan.weight_only}[mode].append(layer.name)
     if not plan.changed:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(plan.skipped.items())[:5])
-        raise ModelkitError(
-            f"No layer can be quantised ({reasons or 'the model has no linear, convolution or embedding layer'}).",
-            "See `modelkit inspect` for its layers; widen --only / --ignore if you gave them.",
-        )
+        raise nothing_left("No layer can be quantised", plan.skipped, "linear, convolution or embedding")
     return plan
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from ...core.forms import Dense, Quantized, Sparse, WeightForm
+from ...core.forms import Dense, DynamicGrid, Quantized, Sparse, WeightForm
+from ...core.graph import Node
 from ...core.model import EdgeGrid
 from .forms import Stored, StoredForms, to_tensor
 from .grids import Lowering, fake_quantize, fake_quantize_dynamic, follower
@@ -17,6 +18,22 @@ from .sparse import SparseBuffers, decode_sparse, store_sparse
 from .weights import Buffers, decode, decode_rows, store
 
 Records = dict[str, Any]
+_FEW_BITS = range(1, 9)
+
+
+def reason_against(layer: Node, form: WeightForm, activation: DynamicGrid | None) -> str | None:
+    """None, or why a layer's weight can't be stored in that form, its input found on a grid at run time if `activation`."""
+    if layer.skip:
+        return layer.skip
+    if isinstance(form, Quantized) and form.bits not in _FEW_BITS and form.bits != 32:
+        return f"{form.bits} bits are not supported"
+    if not isinstance(form, Dense) and layer.kind not in ("linear", "conv", "embedding"):
+        return f"it is a {layer.kind} operator"
+    if activation is not None and isinstance(form, Sparse):
+        return "a sparse weight has no integers to multiply with"
+    if activation is not None and layer.kind != "linear":
+        return "activations are found at run time for linear layers only"
+    return None
 
 
 def lower(

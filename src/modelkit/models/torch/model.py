@@ -19,7 +19,7 @@ from torch.export import ExportedProgram
 
 from ...core.channels import Cut
 from ...core.errors import ModelkitError
-from ...core.forms import Array, Dense, DynamicGrid, Quantized, Sparse, WeightForm
+from ...core.forms import Array, Dense, DynamicGrid, WeightForm
 from ...core.graph import Graph, Node
 from ...core.lowrank import LowRank, check_shape
 from ...core.model import EdgeGrid, Feeds, Provenance
@@ -31,7 +31,7 @@ from .factorising import bypass, factorise
 from .forms import Stored, StoredForms, to_array, to_tensor
 from .graph import View, parameter_of, view
 from .integers import to_integers
-from .lowering import Records, lower
+from .lowering import Records, lower, reason_against
 from .opening import open_program
 from .program import Program, arguments
 from .shapes import Bindings, Shapes
@@ -41,8 +41,6 @@ from .walking import walk
 
 if TYPE_CHECKING:
     import onnx
-
-_FEW_BITS = range(1, 9)
 
 
 class TorchModel:
@@ -140,19 +138,7 @@ class TorchModel:
 
     def can_lower(self, node: str, form: WeightForm, activation: DynamicGrid | None = None) -> str | None:
         found = self.graph.by_name.get(node)
-        if found is None:
-            return "there is no such layer"
-        if found.skip:
-            return found.skip
-        if isinstance(form, Quantized) and form.bits not in _FEW_BITS and form.bits != 32:
-            return f"{form.bits} bits are not supported"
-        if not isinstance(form, Dense) and found.kind not in ("linear", "conv", "embedding"):
-            return f"it is a {found.kind} operator"
-        if activation is not None and isinstance(form, Sparse):
-            return "a sparse weight has no integers to multiply with"
-        if activation is not None and found.kind != "linear":
-            return "activations are found at run time for linear layers only"
-        return None
+        return "there is no such layer" if found is None else reason_against(found, form, activation)
 
     def remove(self, node: str) -> None:
         found = self.graph.by_name.get(node)
