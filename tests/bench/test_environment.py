@@ -175,6 +175,17 @@ def test_quiet_cpus_are_the_least_busy(monkeypatch):
     assert noise.quiet_cpus(4) is None
 
 
+def test_hyperthreads_of_one_core_count_once(monkeypatch, tmp_path):
+    for number, siblings in enumerate(["0-1", "0-1", "2-3", "2-3"]):  # as Linux writes it
+        topology = tmp_path / f"cpu{number}" / "topology"
+        topology.mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text(f"{siblings}\n")
+    monkeypatch.setattr(cpu, "CPUS", tmp_path)
+    monkeypatch.setattr(cpu, "cgroup_cpus", lambda: None)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    assert cpu.usable_cores() == 2
+
+
 def test_looking_around_reads_governors_and_throttling(tmp_path):
     for name in ("cpu0", "cpu1"):
         (tmp_path / name / "cpufreq").mkdir(parents=True)

@@ -15,6 +15,7 @@ Target = Literal["vnni", "avx2", "neon", "other"]
 
 CPUINFO = Path("/proc/cpuinfo")
 CGROUP = Path("/sys/fs/cgroup")
+CPUS = Path("/sys/devices/system/cpu")
 DEVICE_TREE = Path("/proc/device-tree/model")
 
 # Linux's names for what matters to a runtime's kernels → the names used in reports, in order of interest.
@@ -133,7 +134,7 @@ def _cpuinfo() -> dict[str, str]:
 def siblings(cpu: int) -> str:
     """The same text for all hyperthreads of a core."""
     try:
-        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/threadsiblings_list").read_text().strip()
+        return (CPUS / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text().strip()
     except OSError:
         return str(cpu)
 
