@@ -69,17 +69,21 @@ def warn_if_slower(found: float, wanted: float, why: str = "") -> None:
 
 class Latency:
     """Milliseconds that a graph is predicted to take for one sample, from those of its layers, measured one by one in the runtime
-    of the model's family. `speedup` measures a whole model: how many times as fast as the original it is."""
+    of the model's family. `speedup` measures a whole model: how many times as fast as the original it is.
 
-    def __init__(self, base: Model, threads: int | None, seed: int) -> None:
+    base: what graphs come from; it is the original with its batch norms folded, which is faster already where a runtime does not
+    fold them itself. original_ms, base_ms: milliseconds of both, measured."""
+
+    def __init__(self, original: Model, base: Model, threads: int | None, seed: int) -> None:
         from .bench.cpu import usable_cores
         from .bench.layer_latency import LayerLatency
 
-        self.speedup = speedup_over(base, threads, seed)
+        self.speedup = speedup_over(original, threads, seed)
         self._layers = LayerLatency("onnxruntime" if base.family == "onnx" else "torch", threads or usable_cores())
-        whole, parts = self.speedup.latency_ms(), self._layers(base.graph)
-        self._scale = min(1.0, _MOST_IN_LAYERS * whole / max(parts, 1e-9))
-        self._rest = whole - self._scale * parts
+        self.original_ms, self.base_ms = self.speedup.latencies_ms(base)
+        parts = self._layers(base.graph)
+        self._scale = min(1.0, _MOST_IN_LAYERS * self.base_ms / max(parts, 1e-9))
+        self._rest = self.base_ms - self._scale * parts
 
     def __call__(self, graph: Graph) -> float:
         return self._rest + self.part(graph)

@@ -27,9 +27,12 @@ class FixedLatency:
 
     whole = 1.5
     chain = 1.0
+    folding = 1.0  # how much faster the original is with its norms folded
 
-    def __init__(self, base, threads, seed):
+    def __init__(self, original, base, threads, seed):
         self.speedup = lambda model, aim=None: self.whole
+        self.base_ms = self(base.graph)
+        self.original_ms = self.base_ms * self.folding
 
     def __call__(self, graph):
         return self.part(graph)
@@ -125,6 +128,13 @@ def test_unchanged_where_the_whole_is_not_faster(modelkit, model, latency, monke
     monkeypatch.setattr(latency, "whole", 0.9)
     outcome = modelkit("lowrank", model, "--rank", 3, "--json")
     assert outcome.code == 0 and any("written unchanged" in warning for warning in outcome.report["warnings"])
+
+
+def test_unchanged_where_only_folded_norms_are_faster(modelkit, model, latency, monkeypatch):
+    monkeypatch.setattr(latency, "folding", 1.6)
+    outcome = modelkit("lowrank", model, "--rank", 3, "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.report["output"]["parameters"] == outcome.report["inputs"][0]["parameters"]
 
 
 def test_unchanged_where_only_slow_factors_meet_the_budget(modelkit, model, latency, monkeypatch):

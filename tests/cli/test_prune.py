@@ -85,6 +85,26 @@ def test_torch_and_across_formats(modelkit, torch_file):
     assert session.run(None, {session.get_inputs()[0].name: np.zeros((4, 3, 8, 8), np.float32)})[0].shape == (4, 10)
 
 
+def test_speed_is_that_of_the_file_given(modelkit, torch_file, monkeypatch):
+    """Folded norms count: where they make the model fast enough in PyTorch, all channels stay."""
+
+    class Measured:
+        def __init__(self, original, feeds, threads):
+            self.norms = [node.name for node in original.graph.nodes if node.kind == "norm"]
+
+        def latencies_ms(self, model):
+            assert self.norms and all(node.kind != "norm" for node in model.graph.nodes)
+            return 2.0, 1.0
+
+        def __call__(self, model, aim=None):
+            return 2.0
+
+    monkeypatch.setattr("modelkit.bench.speedup.Speedup", Measured)
+    outcome = modelkit("prune", torch_file, "--pattern", "channel", "--speedup", 1.9, "--round-to", 1, "--json")
+    assert outcome.code == 0, outcome.err
+    assert all(layer["form"] == "dense" for layer in outcome.report["passes"][0]["layers"])
+
+
 def test_layers_are_left_out_by_name(modelkit, model):
     outcome = modelkit("prune", model, "--macs", "0.8", "--ignore", "c1", "--json")
     assert outcome.code == 0, outcome.err

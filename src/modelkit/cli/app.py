@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -46,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the contract's code."""
     from .exit import run_and_exit
 
+    # numpy's threads spin for more work when theirs is done, on the cores that the runtimes then want. 2 to the 4th cycles is the
+    # least that OpenBLAS takes; it reads this when it is loaded.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     words = list(sys.argv[1:] if arguments is None else arguments)
     chosen = next((word for word in words if not word.startswith("-")), None)
     run_and_exit(lambda: build(chosen)(args=words, prog_name="modelkit", standalone_mode=False), verbose=_asks_verbose(words))

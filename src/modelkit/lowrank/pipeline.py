@@ -54,7 +54,7 @@ def lowrank(
     latency = None
     if not wanted.always or wanted.budget.measure == "speedup":
         with stage("measuring the original"):
-            latency = Latency(base, wanted.threads, wanted.seed)
+            latency = Latency(model, base, wanted.threads, wanted.seed)
     with stage("studying layers", len(plan.units)) as shown:
         search = _Search(base, wanted, plan, batches, latency, shown.each)
         chosen, speedup = search.chosen()
@@ -96,6 +96,7 @@ class _Search:
             self.total, self.part = _macs, _macs
         elif measure == "speedup" and latency is not None:
             self.total, self.part = latency, latency.part
+        self.whole = latency.original_ms if measure == "speedup" and latency is not None else self.total(self.graph)
 
     def chosen(self) -> tuple[Choices, float | None]:
         """The choice of each unit, and how much faster the whole was measured to be."""
@@ -125,13 +126,19 @@ class _Search:
             if not any(found.values()):
                 break
             speedup = self._measured(found)
-            if speedup >= _FASTER:
+            if self._pays(speedup):
                 return found, speedup
             self.why_none = "With narrower layers the whole model was not measured faster on this machine"
         return {}, None
 
+    def _pays(self, speedup: float) -> bool:
+        """Whether a result, so many times as fast as the original, owes some of that to its factors: folded batch norms may be
+        what is faster."""
+        assert self.latency is not None
+        return speedup >= _FASTER * max(1.0, self.latency.original_ms / self.latency.base_ms)
+
     def _limit(self) -> float:
-        return self.total(self.graph) * self.wanted.budget.kept
+        return self.whole * self.wanted.budget.kept
 
     def _allowed(self, unit: Unit, ways: Sequence[tuple[Choice, float]]) -> list[Way]:
         """Those that cost less than the unit does, and are faster."""
@@ -193,7 +200,7 @@ class _Search:
         return self.total(self.graph) - sum(one.ways[-1].cost for one in options)
 
     def _least_share(self, options: Sequence[Options]) -> float:
-        return (self._rest(options) + sum(one.ways[0].cost for one in options)) / self.total(self.graph)
+        return (self._rest(options) + sum(one.ways[0].cost for one in options)) / self.whole
 
     def _unreachable(self, share: float) -> ModelkitError:
         budget = self.wanted.budget
@@ -211,7 +218,7 @@ class _Search:
         if met is None:
             raise self._unreachable(self._least_share(options))
         speedup, found = met
-        return (found, speedup) if speedup >= _FASTER else ({}, None)
+        return (found, speedup) if self._pays(speedup) else ({}, None)
 
     def _uniform(self) -> tuple[Choices, float | None]:
         """The same rank, or the same share of energy, in every layer; without those that are not faster."""

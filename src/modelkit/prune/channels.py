@@ -87,15 +87,17 @@ def plan_pruning(model: Model, wanted: Pruning, calibration: Dataset | None) -> 
     cost: Cost
     measure = None
     if wanted.budget.measure == "speedup":
-        latency = Latency(base, wanted.threads, wanted.seed)
+        latency = Latency(model, base, wanted.threads, wanted.seed)
         cost, measure = latency, partial(latency.speedup, aim=wanted.budget.value)
+        whole = latency.original_ms
     else:
         cost = cost_of(wanted.budget, channels, calibrated=calibration is not None)
+        whole = cost(channels.graph)
     task = PruningTask(
         base.copy(),
         channels,
         cost,
-        cost(channels.graph) * wanted.budget.kept,
+        whole * wanted.budget.kept,
         wanted.budget,
         wanted.round_to,
         None if calibration is None else _batches(model, calibration),
