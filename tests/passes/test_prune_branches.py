@@ -1,4 +1,4 @@
-"""A residual branch that goes leaves its mean: in a bias where one stands beside it, else as an addend. In both formats."""
+"""A residual branch that goes leaves its mean: in a bias beside or behind it, else as an addend. In both formats."""
 
 import pytest
 import torch
@@ -17,8 +17,9 @@ from tests.passes.both_formats import FAMILIES, opened
 class Convolutions(nn.Module):
     """`shortcut`: the module on the other side of the sum. What the branch gives is its bias and hardly more."""
 
-    def __init__(self, shortcut):
+    def __init__(self, shortcut, head=True, branch_first=False):
         super().__init__()
+        self.head, self.branch_first = head, branch_first
         self.stem, self.shortcut = nn.Conv2d(3, 8, 3, padding=1), shortcut
         self.a, self.b = nn.Conv2d(8, 32, 3, padding=1), nn.Conv2d(32, 8, 3, padding=1)
         self.out = nn.Linear(8, 5)
@@ -27,7 +28,27 @@ class Convolutions(nn.Module):
 
     def forward(self, x):
         x = F.relu(self.stem(x))
-        x = F.relu(self.shortcut(x) + self.b(F.relu(self.a(x))))
+        sides = (self.shortcut(x), self.b(F.relu(self.a(x))))
+        x = F.relu(sides[1] + sides[0] if self.branch_first else sides[0] + sides[1])
+        return self.out(x.mean((2, 3))) if self.head else x.mean((2, 3))
+
+
+class Blocks(nn.Module):
+    """Three residual blocks; the two in the middle hardly depend on their inputs, and give numbers of both signs."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.out = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 5)
+        self.a = nn.ModuleList([nn.Conv2d(8, 32, 3, padding=1) for _ in range(3)])
+        self.b = nn.ModuleList([nn.Conv2d(32, 8, 3, padding=1) for _ in range(3)])
+        for layer in self.b[1:]:
+            layer.weight.data *= 1e-4
+            layer.bias.data += torch.linspace(-1, 1, 8)
+
+    def forward(self, x):
+        x = F.relu(self.stem(x))
+        for a, b in zip(self.a, self.b, strict=True):
+            x = F.relu(b(F.relu(a(x))) + x)
         return self.out(x.mean((2, 3)))
 
 
@@ -48,7 +69,9 @@ class Tokens(nn.Module):
 @pytest.mark.parametrize(("module", "addends"), [
     (lambda: Convolutions(nn.Conv2d(8, 8, 1)), 0),
     (lambda: Convolutions(nn.Conv2d(8, 8, 1, bias=False)), None),
-    (lambda: Convolutions(nn.Identity()), 1),
+    (lambda: Convolutions(nn.Conv2d(8, 8, 1), branch_first=True), 0),
+    (lambda: Convolutions(nn.Identity()), 0),
+    (lambda: Convolutions(nn.Identity(), head=False), 1),
     (Tokens, 0),
 ])  # fmt: skip
 def test_a_branch_goes(family, module, addends):
@@ -67,6 +90,23 @@ def test_a_branch_goes(family, module, addends):
     if addends is not None:  # numbers behind a layer without a bias are its bias in ONNX, and an addend in torch
         assert len(found) == addends
     assert relative_difference(outputs_of(model, feeds), outputs_of(pruned, feeds)) < 0.05
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_branches_leave_nothing_where_layers_around_make_up_for_them(family):
+    """The last layer before those that go is fitted to what comes out behind them: sums and rectifiers go, too."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = Blocks()
+        x = torch.randn(64, 3, 9, 9).numpy()
+    model = opened(module, (3, 9, 9), family)
+    feeds = {model.graph.inputs[0].name: x}
+    channels, limit = channel_groups(model), 0.40 * total_macs(model.graph)
+    task = PruningTask(model.copy(), channels, total_macs, limit, Budget("macs", 0.40), 32, lambda: iter([feeds]))
+    pruned = passes.build("prune.channel.obs", {}).prune(task)
+    functions = [node.function for node in pruned.graph.nodes]
+    assert functions.count("add") == 1 and functions.count("relu") == 3
+    assert relative_difference(outputs_of(model, feeds), outputs_of(pruned, feeds)) < 0.02
 
 
 def test_of_several_allocations_the_one_that_does_least_harm_is_taken():

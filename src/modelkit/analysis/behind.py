@@ -41,6 +41,12 @@ def has_own_weight(graph: Graph, node: Node) -> bool:
     )
 
 
+def can_refit(graph: Graph, node: Node) -> bool:
+    """Whether least squares can fit the layer: one dense, own, constant matrix."""
+    one = not node.attributes.get("transposed") and int(node.attributes.get("groups", 1)) == 1
+    return node.kind in ("linear", "conv") and one and has_own_weight(graph, node)
+
+
 def can_move(graph: Graph, node: Node) -> bool:
     """Whether the node's outputs can be scaled and shifted by numbers of its own: a layer's, or a batch norm's."""
     bias = node.parameters.get("bias")

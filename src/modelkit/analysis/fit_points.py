@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from modelkit.core.graph import Graph, Node
@@ -21,17 +22,38 @@ class FitPoint:
     seen: Bounds = UNBOUNDED
 
 
-def fit_point(graph: Graph, layer: Node) -> FitPoint:
+def fit_point(graph: Graph, layer: Node, joins: Collection[str] = (), lost: Collection[str] = ()) -> FitPoint:
     """Behind a residual sum, if the layer is the last of its two sides to be computed: it then also makes up for what earlier
-    layers did to the other side."""
+    layers did to the other side. joins: sums that will be gone with the `lost` layers on one side of each: where nothing else
+    reads the value, the last of them is the one to restore."""
     edge, offset = layer.outputs[0], None
     readers = graph.consumers(edge)
-    if len(readers) == 1 and edge not in graph.outputs and _is_sum(graph, readers[0]):
+    if len(readers) == 1 and edge not in graph.outputs and is_sum(graph, readers[0]):
         other = next(name for name in readers[0].inputs if name != edge)
         maker = graph.producer(other)
         if maker is None or graph.position[maker.name] < graph.position[layer.name]:
             edge, offset = readers[0].outputs[0], other
+    edge = _beyond(graph, edge, joins, lost) if joins else edge
     return FitPoint(edge, offset, _seen(graph, edge))
+
+
+def _beyond(graph: Graph, edge: str, joins: Collection[str], lost: Collection[str]) -> str:
+    """The edge behind sums that will be gone which then has this one's value, or the same behind the rectifiers of both."""
+    reader = _only_reader(graph, edge, lost)
+    if reader is None:
+        return edge
+    if reader.name in joins:
+        return _beyond(graph, reader.outputs[0], joins, lost)
+    join = _only_reader(graph, reader.outputs[0], lost) if reader.function == "relu" else None
+    if join is None or join.name not in joins:
+        return edge
+    behind = _only_reader(graph, join.outputs[0], lost)
+    return _beyond(graph, join.outputs[0], joins, lost) if behind is not None and behind.function == "relu" else edge
+
+
+def _only_reader(graph: Graph, edge: str, lost: Collection[str]) -> Node | None:
+    readers = [node for node in graph.consumers(edge) if node.name not in lost]
+    return readers[0] if len(readers) == 1 and edge not in graph.outputs else None
 
 
 def _seen(graph: Graph, edge: str) -> Bounds:
@@ -57,7 +79,7 @@ def _let_through(graph: Graph, node: Node) -> Bounds:
     return max(low, behind[0]), min(high, behind[1])
 
 
-def _is_sum(graph: Graph, node: Node) -> bool:
+def is_sum(graph: Graph, node: Node) -> bool:
     if node.kind != "elementwise" or node.function != "add" or node.parameters or len(set(node.inputs)) != 2:
         return False
     shapes = {graph.shape(edge) for edge in (*node.inputs, *node.outputs)}

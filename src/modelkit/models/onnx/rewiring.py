@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import onnx
 
@@ -13,7 +14,7 @@ from .tensors import Tensor
 
 
 def without(program: Program, names: Iterable[str]) -> Program:
-    """The program in which what read the first output of each of these nodes reads its first input.
+    """The program in which what read the first output of each of these nodes reads its first input that is no constant.
 
     Model outputs keep their names; where neither end of a node can be renamed, an Identity takes its place.
     """
@@ -32,14 +33,14 @@ def without(program: Program, names: Iterable[str]) -> Program:
         if node.name not in removed:
             nodes.append(node)
             continue
-        source, target = final(node.input[0]), node.output[0]
+        source, target = final(next(name for name in node.input if name not in program.tensors)), node.output[0]
         if target not in program.outputs and target not in inner:
             renamed[target] = source
         elif source not in fixed and source in program.producer:
             renamed[source] = target
         else:
-            nodes.append(onnx.helper.make_node("Identity", [node.input[0]], [target], name=node.name))
-    return Program(program.structure, tuple(_renamed(node, final) for node in nodes), program.tensors, program.opaque)
+            nodes.append(onnx.helper.make_node("Identity", [source], [target], name=node.name))
+    return replace(program, nodes=tuple(_renamed(node, final) for node in nodes))
 
 
 def settled(program: Program, members: Iterable[str], value: str, constant: Array) -> Program:

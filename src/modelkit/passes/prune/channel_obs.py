@@ -18,7 +18,8 @@ from modelkit.core.graph import Graph, Node
 from modelkit.core.model import Feeds, Model
 from modelkit.core.pruning import PruningTask
 
-from .ranking import Ranking, Study, rank, removable_branches
+from .branches import made_up_for, removable_branches, take_out
+from .ranking import Ranking, Study, rank
 from .refit import Refit, refit
 
 _MOST_WIDTHS = 32
@@ -138,14 +139,16 @@ class ChannelOBS:
         cut = task.channels.cut(_masks(task.channels, rankings, kept))
         model.shrink(cut)
         last = {branch.edge: producer.name for branch in gone if (producer := original.graph.producer(branch.edge)) is not None}
+        nothing = made_up_for(original.graph, gone, task.fixed)
+        for branch in gone:
+            if branch.join in nothing:
+                _silence(model, last[branch.edge])
         refit(
             original, model, cut, batches, Refit(o.ridge, o.rows, o.rounds, task.seed), task.fixed,
-            {name for branch in gone for name in branch.layers}, set(last.values()),
+            {name for branch in gone for name in branch.layers}, {last[b.edge] for b in gone if b.join not in nothing}, nothing,
         )  # fmt: skip
         for branch in gone:
-            bias = model.parameter(last[branch.edge], "bias")
-            assert bias is not None
-            _take_out(model, branch, bias)
+            take_out(model, branch, None if branch.join in nothing else model.parameter(last[branch.edge], "bias"))
         return model
 
 
@@ -153,35 +156,26 @@ def _candidate(task: PruningTask, rankings: Mapping[str, Ranking], kept: Mapping
     """A model of these widths, whatever it computes: enough to be timed."""
     model = task.model.copy()
     model.shrink(task.channels.cut(_masks(task.channels, rankings, kept)))
-    for branch in _gone(rankings, kept):
-        shape = model.graph.shape(branch.edge) or ()
-        _take_out(model, branch, np.zeros(shape[branch.axis], np.float32))
+    gone = _gone(rankings, kept)
+    nothing = made_up_for(task.channels.graph, gone, task.fixed)
+    for branch in gone:
+        constant = np.zeros((model.graph.shape(branch.edge) or ())[branch.axis], np.float32)
+        take_out(model, branch, None if branch.join in nothing else constant)
     return model
+
+
+def _silence(model: Model, layer: str) -> None:
+    """Let the layer give zeros."""
+    weight = model.parameter(layer, "weight")
+    assert weight is not None
+    model.set_parameter(layer, "weight", Dense(np.zeros_like(weight)))
+    if (bias := model.parameter(layer, "bias")) is not None:
+        model.set_parameter(layer, "bias", Dense(np.zeros_like(bias)))
 
 
 def _gone(rankings: Mapping[str, Ranking], kept: Mapping[str, int]) -> list[Branch]:
     """The branches of which nothing is kept."""
     return [branch for name, count in kept.items() if count == 0 and (branch := rankings[name].branch) is not None]
-
-
-def _take_out(model: Model, branch: Branch, constant: Array) -> None:
-    """Let one number for each channel stand for the branch: in the bias of the layer on the other side of the sum if that leads
-    nowhere else, or as an addend."""
-    rank_of = len(model.graph.shape(branch.edge) or ())
-    model.settle(branch.join, branch.edge, constant.reshape([-1 if axis == branch.axis else 1 for axis in range(rank_of)]))
-    graph = model.graph
-    join = graph.by_name.get(branch.join)
-    layer = None if join is None else graph.producer(join.inputs[0])
-    if join is None or layer is None or layer.kind not in ("conv", "linear") or layer.skip:  # no join: it is the bias already
-        return
-    bias, edge = layer.parameters.get("bias"), layer.outputs[0]
-    if bias is None or graph.is_shared(bias) or graph.consumers(edge) != (join,) or edge in graph.outputs:
-        return
-    if branch.axis == (1 if layer.kind == "conv" else rank_of - 1):
-        known = model.parameter(layer.name, "bias")
-        assert known is not None
-        model.set_parameter(layer.name, "bias", Dense((known + constant).astype(known.dtype)))
-        model.remove(join.name)
 
 
 def allowed_widths(every: list[int], removable: bool) -> list[int]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from modelkit.algorithms.allocation import interpolated
 from modelkit.algorithms.prune.obs import Reader, removal_order
 from modelkit.algorithms.prune.reconstruct import moments, without_inputs
-from modelkit.analysis.behind import has_own_weight
+from modelkit.analysis.behind import can_refit
 from modelkit.analysis.effects import effect
 from modelkit.analysis.fit_points import live_edges
 from modelkit.analysis.products import matrix, weight_of
@@ -21,6 +21,8 @@ from modelkit.core.channels import Branch, ChannelGroup, Channels, Cut, Mask
 from modelkit.core.forms import Array, Dense
 from modelkit.core.graph import Graph, Node
 from modelkit.core.model import Feeds, Model
+
+from .branches import removable_branches
 
 
 @dataclass(frozen=True)
@@ -65,25 +67,6 @@ class _Pending:
     cut: list[str]
     statistics: dict[str, _Statistics] = field(default_factory=dict)
     given: dict[str, list[Array]] = field(default_factory=dict)
-
-
-def can_refit(graph: Graph, node: Node) -> bool:
-    """Whether least squares can fit the layer: one dense, own, constant matrix."""
-    one = not node.attributes.get("transposed") and int(node.attributes.get("groups", 1)) == 1
-    return node.kind in ("linear", "conv") and one and has_own_weight(graph, node)
-
-
-def removable_branches(channels: Channels) -> dict[str, Branch]:
-    """By group: the branch that goes when none of its units are kept. It ends in a layer, whose bias stays in its place."""
-    found = {}
-    for branch in channels.branches:
-        last = channels.graph.producer(branch.edge)
-        if last is None or not can_refit(channels.graph, last):
-            continue
-        inside = [group for group in channels if group.nodes and set(group.nodes) <= set(branch.layers)]
-        if inside:
-            found[inside[0].name] = branch
-    return found
 
 
 def rank(

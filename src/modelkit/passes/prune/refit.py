@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from modelkit.algorithms.prune.reconstruct import Fit, constant
-from modelkit.analysis.behind import behind
+from modelkit.analysis.behind import behind, can_refit
 from modelkit.analysis.fit_points import UNBOUNDED, FitPoint, fit_point
 from modelkit.analysis.held import Held
 from modelkit.analysis.products import matrix
@@ -18,7 +18,7 @@ from modelkit.core.forms import Array
 from modelkit.core.graph import Node
 from modelkit.core.model import Feeds, Model
 
-from .ranking import can_refit, set_layer
+from .ranking import set_layer
 
 
 @dataclass(frozen=True)
@@ -34,18 +34,19 @@ class Refit:
 
 def refit(
     original: Model, model: Model, cut: Cut, batches: Sequence[Feeds], wanted: Refit, fixed: Collection[str],
-    gone: Collection[str] = (), constants: Collection[str] = (),
+    gone: Collection[str] = (), constants: Collection[str] = (), joins: Collection[str] = (),
 ) -> None:  # fmt: skip
     """Both models are walked side by side; `model` is the original shrunk by `cut`.
 
     fixed: layers to leave as they are. gone: layers of branches that will be removed, which need no fit; `constants`: the last
-    layer of each, whose bias alone is fitted."""
-    layers = [
-        layer
-        for layer in behind(original.graph, model.graph, can_refit)
-        if layer.name in constants or not {layer.name} & {*fixed, *gone}
-    ]
-    points = {layer.name: fit_point(original.graph, layer) for layer in layers}
+    layer of each, whose bias alone is fitted. joins: sums for whose gone side nothing will stand, which give zeros by now."""
+    graph, changed = original.graph, {layer.name for layer in behind(original.graph, model.graph, can_refit)}
+    points, layers = {}, []
+    for layer in (node for node in graph.nodes if can_refit(graph, node)):
+        if layer.name in constants or not {layer.name} & {*fixed, *gone}:
+            points[layer.name] = point = fit_point(graph, layer, joins, gone)
+            if layer.name in changed or point != fit_point(graph, layer):
+                layers.append(layer)
     random = np.random.default_rng(wanted.seed)
     expected = Held(original, batches, [[points[layer.name].edge] for layer in layers])
     found = Held(model, batches, [_needed(layer, points[layer.name]) for layer in layers])
