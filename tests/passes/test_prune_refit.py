@@ -8,6 +8,7 @@ from torch import nn
 
 from modelkit.analysis.channels import channel_groups
 from modelkit.core.forms import Dense
+from modelkit.passes.prune.branches import Removal
 from modelkit.passes.prune.refit import Refit, refit
 from tests.passes.both_formats import FAMILIES, opened
 
@@ -80,7 +81,7 @@ def test_each_layer_is_fitted_to_the_original_from_what_it_now_reads(family):
     model, batches, x, cut, keep = case(Clipped, family)
     original, ridge = model.copy(), 1e-2
     model.shrink(cut)
-    refit(original, model, cut, batches, Refit(ridge, 1 << 20, 0), ())
+    refit(original, model, cut, batches, Refit(ridge, 1 << 20, 0), (), Removal())
     (W1, b1), (W2, b2), (W3, b3) = (layer(original, name) for name in ("first", "second", "third"))
     wanted2 = relu6(x @ W1.T + b1) @ W2.T + b2
     seen = relu6(x @ W1[keep].T + b1[keep])
@@ -98,7 +99,7 @@ def test_rounds_fit_what_the_clip_behind_lets_through(family):
         model, batches, x, cut, keep = case(Clipped, family)
         original = model.copy()
         model.shrink(cut)
-        refit(original, model, cut, batches, Refit(1e-3, 1 << 20, rounds), ())
+        refit(original, model, cut, batches, Refit(1e-3, 1 << 20, rounds), (), Removal())
         (W1, b1), (W2, b2) = (layer(original, name) for name in ("first", "second"))
         W, b = layer(model, "second")
         wanted = relu6(relu6(x @ W1.T + b1) @ W2.T + b2)
@@ -112,7 +113,7 @@ def test_the_last_side_of_a_sum_is_fitted_to_the_sum(family):
     model, batches, x, cut, keep = case(Residual, family)
     original = model.copy()
     model.shrink(cut)
-    refit(original, model, cut, batches, Refit(0.0, 1 << 20, 0), ())
+    refit(original, model, cut, batches, Refit(0.0, 1 << 20, 0), (), Removal())
     (W1, b1), (Wi, bi), (Wl, bl) = (layer(original, name) for name in ("first", "inner", "last"))
     stream = x @ W1.T + b1
     seen = np.maximum(stream @ Wi[keep].T + bi[keep], 0)
@@ -128,7 +129,7 @@ def test_a_layer_across_whose_rows_channels_went_is_fitted_on_those_that_are_lef
     assert 0 < keep.sum() < len(keep) == 10
     model.shrink(cut)
     model.set_parameter("positions", "weight", Dense(2 * model.parameter("positions", "weight")))
-    refit(original, model, cut, batches, Refit(0.0, 1 << 20, 0), ())
+    refit(original, model, cut, batches, Refit(0.0, 1 << 20, 0), (), Removal())
     for found, expected in zip(layer(model, "positions"), layer(original, "positions"), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
     first, positions, out = (tuple(layer(original, name)) for name in ("first", "positions", "out"))
@@ -145,7 +146,7 @@ def test_fixed_layers_stay_and_constants_lose_their_weight(family):
     model, batches, _, cut, keep = case(Clipped, family)
     original = model.copy()
     model.shrink(cut)
-    refit(original, model, cut, batches, Refit(1e-3, 1 << 20, 0), {"third"}, constants={"second"})
+    refit(original, model, cut, batches, Refit(1e-3, 1 << 20, 0), {"third"}, Removal(constants=frozenset({"second"})))
     for found, expected in zip(layer(model, "third"), layer(original, "third"), strict=True):
         np.testing.assert_array_equal(found, expected)
     W, b = layer(model, "second")

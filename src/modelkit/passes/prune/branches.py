@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,9 +30,53 @@ def removable_branches(channels: Channels) -> dict[str, Branch]:
     return found
 
 
-def made_up_for(graph: Graph, gone: Collection[Branch], fixed: Collection[str]) -> set[str]:
+@dataclass(frozen=True)
+class Removal:
+    """What goes with `branches`: their `layers`. Of those, `constants` end a branch, for which the mean of what they give stands
+    afterwards, their bias; `silent` end one for whose `joins` nothing does: layers around make up for it."""
+
+    branches: tuple[Branch, ...] = ()
+    layers: frozenset[str] = frozenset()
+    constants: frozenset[str] = frozenset()
+    silent: frozenset[str] = frozenset()
+    joins: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, graph: Graph, branches: Sequence[Branch], fixed: Collection[str]) -> Removal:
+        """graph: with the branches, which are `removable_branches`, still there."""
+        ends = {branch.join: end.name for branch in branches if (end := graph.producer(branch.edge)) is not None}
+        joins = _made_up_for(graph, branches, fixed)
+        return cls(
+            tuple(branches),
+            frozenset(layer for branch in branches for layer in branch.layers),
+            frozenset(end for join, end in ends.items() if join not in joins),
+            frozenset(end for join, end in ends.items() if join in joins),
+            joins,
+        )
+
+    def silence(self, model: Model) -> None:
+        """Let what nothing will stand for give zeros."""
+        for name in self.silent:
+            for role in ("weight", "bias"):
+                if (values := model.parameter(name, role)) is not None:
+                    model.set_parameter(name, role, Dense(np.zeros_like(values)))
+
+    def carry_out(self, model: Model) -> None:
+        for branch in self.branches:
+            if branch.join in self.joins:
+                _settle(model, branch, np.zeros(_channels(model, branch), np.float32))
+                _remove_sum(model, branch)
+            else:
+                end = model.graph.producer(branch.edge)
+                bias = None if end is None else model.parameter(end.name, "bias")
+                constant = np.zeros(_channels(model, branch), np.float32) if bias is None else bias
+                _settle(model, branch, constant)
+                _merge(model, branch, constant)
+
+
+def _made_up_for(graph: Graph, gone: Sequence[Branch], fixed: Collection[str]) -> frozenset[str]:
     """The joins whose removed branches may leave nothing, as the biases of refitted layers behind add what they gave: those whose
-    sum is read by nothing else. graph: with the branches still there."""
+    sum is read by nothing else."""
     joins = {branch.join for branch in gone}
     lost = {layer for branch in gone for layer in branch.layers}
 
@@ -52,7 +97,7 @@ def made_up_for(graph: Graph, gone: Collection[Branch], fixed: Collection[str]) 
             return last is not None and last.is_layer and adds(last.name) and fit_point(graph, last).offset == edge
         return reader.kind in _PASSING and len(reader.inputs) == 1 and absorbed(reader.outputs[0])
 
-    return {b.join for b in gone if not _beside_layer(graph, b) and absorbed(graph.by_name[b.join].outputs[0])}
+    return frozenset(b.join for b in gone if not _beside_layer(graph, b) and absorbed(graph.by_name[b.join].outputs[0]))
 
 
 def _beside_layer(graph: Graph, branch: Branch) -> bool:
@@ -62,37 +107,36 @@ def _beside_layer(graph: Graph, branch: Branch) -> bool:
     return layer is not None and layer.is_layer
 
 
-def take_out(model: Model, branch: Branch, constant: Array | None) -> None:
-    """Let one number for each channel stand for the branch: in the bias of the layer on the other side of the sum if that leads
-    nowhere else, or as an addend. None: let nothing stand for it."""
-    rank_of = len(model.graph.shape(branch.edge) or ())
-    shape = [-1 if axis == branch.axis else 1 for axis in range(rank_of)]
-    channels = (model.graph.shape(branch.edge) or ())[branch.axis]
-    value = np.zeros(channels, np.float32) if constant is None else constant
-    model.settle(branch.join, branch.edge, value.reshape(shape))
+def _channels(model: Model, branch: Branch) -> int:
+    return (model.graph.shape(branch.edge) or ())[branch.axis]
+
+
+def _settle(model: Model, branch: Branch, constant: Array) -> None:
+    rank = len(model.graph.shape(branch.edge) or ())
+    model.settle(branch.join, branch.edge, constant.reshape([-1 if axis == branch.axis else 1 for axis in range(rank)]))
+
+
+def _merge(model: Model, branch: Branch, constant: Array) -> None:
+    """Let the bias of the layer on the other side of the sum hold the addend, if that leads nowhere else."""
     graph = model.graph
     join = graph.by_name.get(branch.join)
-    if join is None:  # it is the bias already
-        return
-    if constant is None:
-        _remove_sum(model, join)
-        return
-    layer = graph.producer(join.inputs[0])
-    if layer is None or layer.kind not in ("conv", "linear") or layer.skip:
+    layer = None if join is None else graph.producer(join.inputs[0])
+    if join is None or layer is None or layer.kind not in ("conv", "linear") or layer.skip:  # no join: it is the bias already
         return
     bias, edge = layer.parameters.get("bias"), layer.outputs[0]
     if bias is None or graph.is_shared(bias) or graph.consumers(edge) != (join,) or edge in graph.outputs:
         return
-    if branch.axis == (1 if layer.kind == "conv" else rank_of - 1):
+    if branch.axis == (1 if layer.kind == "conv" else len(graph.shape(edge) or ()) - 1):
         known = model.parameter(layer.name, "bias")
         assert known is not None
         model.set_parameter(layer.name, "bias", Dense((known + constant).astype(known.dtype)))
         model.remove(join.name)
 
 
-def _remove_sum(model: Model, join: Node) -> None:
+def _remove_sum(model: Model, branch: Branch) -> None:
     """And the rectifier behind it, where there is one before it already."""
     graph = model.graph
+    join = graph.by_name[branch.join]
     before, readers = graph.producer(join.inputs[0]), graph.consumers(join.outputs[0])
     twice = before is not None and before.function == "relu" and len(readers) == 1 and readers[0].function == "relu"
     for node in (join, *readers) if twice else (join,):

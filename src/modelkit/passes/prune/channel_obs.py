@@ -6,19 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-import numpy as np
-
 from modelkit.algorithms.allocation import Levels, allocate, meet
 from modelkit.analysis.effects import output_error
 from modelkit.analysis.memory import first_batches
 from modelkit.analysis.widths import unreachable, widths
 from modelkit.core.channels import Branch, ChannelGroup, Channels, Cut, Mask
-from modelkit.core.forms import Array, Dense
+from modelkit.core.forms import Array
 from modelkit.core.graph import Graph, Node
 from modelkit.core.model import Feeds, Model
 from modelkit.core.pruning import PruningTask
 
-from .branches import made_up_for, removable_branches, take_out
+from .branches import Removal, removable_branches
 from .ranking import Ranking, Study, rank
 from .refit import Refit, refit
 
@@ -135,20 +133,12 @@ class ChannelOBS:
     ) -> Model:
         o, model = self.options, task.model
         original = model.copy()
-        gone = _gone(rankings, kept)
+        removal = Removal.of(original.graph, _gone(rankings, kept), task.fixed)
         cut = task.channels.cut(_masks(task.channels, rankings, kept))
         model.shrink(cut)
-        last = {branch.edge: producer.name for branch in gone if (producer := original.graph.producer(branch.edge)) is not None}
-        nothing = made_up_for(original.graph, gone, task.fixed)
-        for branch in gone:
-            if branch.join in nothing:
-                _silence(model, last[branch.edge])
-        refit(
-            original, model, cut, batches, Refit(o.ridge, o.rows, o.rounds, task.seed), task.fixed,
-            {name for branch in gone for name in branch.layers}, {last[b.edge] for b in gone if b.join not in nothing}, nothing,
-        )  # fmt: skip
-        for branch in gone:
-            take_out(model, branch, None if branch.join in nothing else model.parameter(last[branch.edge], "bias"))
+        removal.silence(model)
+        refit(original, model, cut, batches, Refit(o.ridge, o.rows, o.rounds, task.seed), task.fixed, removal)
+        removal.carry_out(model)
         return model
 
 
@@ -156,21 +146,8 @@ def _candidate(task: PruningTask, rankings: Mapping[str, Ranking], kept: Mapping
     """A model of these widths, whatever it computes: enough to be timed."""
     model = task.model.copy()
     model.shrink(task.channels.cut(_masks(task.channels, rankings, kept)))
-    gone = _gone(rankings, kept)
-    nothing = made_up_for(task.channels.graph, gone, task.fixed)
-    for branch in gone:
-        constant = np.zeros((model.graph.shape(branch.edge) or ())[branch.axis], np.float32)
-        take_out(model, branch, None if branch.join in nothing else constant)
+    Removal.of(task.channels.graph, _gone(rankings, kept), task.fixed).carry_out(model)
     return model
-
-
-def _silence(model: Model, layer: str) -> None:
-    """Let the layer give zeros."""
-    weight = model.parameter(layer, "weight")
-    assert weight is not None
-    model.set_parameter(layer, "weight", Dense(np.zeros_like(weight)))
-    if (bias := model.parameter(layer, "bias")) is not None:
-        model.set_parameter(layer, "bias", Dense(np.zeros_like(bias)))
 
 
 def _gone(rankings: Mapping[str, Ranking], kept: Mapping[str, int]) -> list[Branch]:

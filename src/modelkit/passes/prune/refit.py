@@ -18,6 +18,7 @@ from modelkit.core.forms import Array
 from modelkit.core.graph import Node
 from modelkit.core.model import Feeds, Model
 
+from .branches import Removal
 from .ranking import set_layer
 
 
@@ -34,17 +35,17 @@ class Refit:
 
 def refit(
     original: Model, model: Model, cut: Cut, batches: Sequence[Feeds], wanted: Refit, fixed: Collection[str],
-    gone: Collection[str] = (), constants: Collection[str] = (), joins: Collection[str] = (),
+    removal: Removal,
 ) -> None:  # fmt: skip
     """Both models are walked side by side; `model` is the original shrunk by `cut`.
 
-    fixed: layers to leave as they are. gone: layers of branches that will be removed, which need no fit; `constants`: the last
-    layer of each, whose bias alone is fitted. joins: sums for whose gone side nothing will stand, which give zeros by now."""
+    fixed: layers to leave as they are. removal: branches that will go, those for which nothing stands silenced; of layers in them
+    only the bias of `constants` is fitted."""
     graph, changed = original.graph, {layer.name for layer in behind(original.graph, model.graph, can_refit)}
     points, layers = {}, []
     for layer in (node for node in graph.nodes if can_refit(graph, node)):
-        if layer.name in constants or not {layer.name} & {*fixed, *gone}:
-            points[layer.name] = point = fit_point(graph, layer, joins, gone)
+        if layer.name in removal.constants or not {layer.name} & {*fixed, *removal.layers}:
+            points[layer.name] = point = fit_point(graph, layer, removal.joins, removal.layers)
             if layer.name in changed or point != fit_point(graph, layer):
                 layers.append(layer)
     random = np.random.default_rng(wanted.seed)
@@ -61,7 +62,7 @@ def refit(
         weight = model.parameter(layer.name, "weight")
         assert weight is not None
         W = matrix(now, weight)[0].astype(np.float64)
-        if layer.name in constants:
+        if layer.name in removal.constants:
             set_layer(model, now, np.zeros_like(W), constant(Y, S, point.seen, rounds))
         else:
             set_layer(model, now, *Fit(X, wanted.ridge).clipped(Y, W, S, point.seen, rounds))
