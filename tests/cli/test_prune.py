@@ -103,6 +103,7 @@ def test_speed_is_that_of_the_file_given(modelkit, torch_file, monkeypatch):
     outcome = modelkit("prune", torch_file, "--pattern", "channel", "--speedup", 1.9, "--round-to", 1, "--json")
     assert outcome.code == 0, outcome.err
     assert all(layer["form"] == "dense" for layer in outcome.report["passes"][0]["layers"])
+    assert any("2.00 times as fast already" in warning for warning in outcome.report["warnings"])
 
 
 def test_layers_are_left_out_by_name(modelkit, model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -18,7 +19,7 @@ from modelkit.analysis.norms import fold_norms
 from modelkit.analysis.widths import check_reachable
 from modelkit.calibrate import loss_gradients
 from modelkit.core.channels import ChannelGroup, Channels
-from modelkit.core.errors import ModelkitError
+from modelkit.core.errors import ModelkitError, SkippedWarning
 from modelkit.core.graph import Graph
 from modelkit.core.model import Feeds, Model
 from modelkit.core.pruning import Budget, ChannelPass, Cost, PruningTask
@@ -137,6 +138,9 @@ def prune(
         )
     sample = comparison_sample(model, calibration, wanted.seed)
     records = layer_records(model, result, plan.skipped)
+    if speedup is not None and all(record.skipped is not None for record in records):
+        enough = f"with its batch norms folded the model is {speedup:.2f} times as fast already"
+        warnings.warn(SkippedWarning(f"All channels stay: {enough}. Ask for more to prune it."), stacklevel=2)
     same = [record.name for record in records if record.skipped is None and _same_output(plan.base, result, record.name)]
     found, errors, agreement = compare(plan.base, result, same, sample)
     for record in records:
