@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from modelkit.core.errors import InputWarning, ModelkitError
 from modelkit.core.forms import Dense
 from modelkit.core.model import Preprocessing
-from modelkit.models.onnx import saving
+from modelkit.models.onnx import opening, rewiring, saving
 from modelkit.models.onnx.model import OnnxModel
 from tests.models.onnx.grids import outputs, outputs_of_file, quantized, relative_error
 
@@ -57,6 +57,12 @@ def test_external_data_from_another_working_directory(external: Path, tmp_path: 
     model.set_parameter("a", "weight", quantized(model.parameter("a", "weight")))
     model.save(elsewhere / "quantised.onnx")
     assert relative_error(outputs(OnnxModel.open(elsewhere / "quantised.onnx"), X), outputs(model, X)) == 0
+
+
+def test_nodes_taken_out_leave_the_data_outside(external: Path) -> None:
+    program = opening.load(external)
+    fewer = rewiring.without(program, [program.nodes[0].name])
+    assert len(fewer.nodes) == 1 and fewer.data_files == program.data_files != ()
 
 
 def test_linked_files_and_files_replaced_since(external: Path, tmp_path: Path) -> None:
