@@ -65,6 +65,21 @@ class Tokens(nn.Module):
         return self.out((self.shortcut(x) + self.b(F.relu(self.a(x)))).mean(1))
 
 
+def pruned(make, family, share, round_to):
+    """The original, what it was pruned to, and their inputs."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = make()
+        x = torch.randn(64, 3, 9, 9).numpy()
+    model = opened(module, (3, 9, 9), family)
+    feeds = {model.graph.inputs[0].name: x}
+    channels, limit = channel_groups(model), share * total_macs(model.graph)
+    task = PruningTask(model.copy(), channels, total_macs, limit, Budget("macs", share), round_to, lambda: iter([feeds]))
+    result = passes.build("prune.channel.obs", {}).prune(task)
+    assert total_macs(result.graph) <= limit
+    return model, result, feeds
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("module", "addends"), [
     (lambda: Convolutions(nn.Conv2d(8, 8, 1)), 0),
@@ -75,38 +90,21 @@ class Tokens(nn.Module):
     (Tokens, 0),
 ])  # fmt: skip
 def test_a_branch_goes(family, module, addends):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = module()
-        x = torch.randn(64, 3, 9, 9).numpy()
-    model = opened(module, (3, 9, 9), family)
-    feeds = {model.graph.inputs[0].name: x}
-    channels, limit = channel_groups(model), 0.28 * total_macs(model.graph)
-    task = PruningTask(model.copy(), channels, total_macs, limit, Budget("macs", 0.28), 8, lambda: iter([feeds]))
-    pruned = passes.build("prune.channel.obs", {}).prune(task)
-    assert not {"a", "b"} & set(pruned.graph.by_name)
-    assert total_macs(pruned.graph) <= limit
-    found = [node for node in pruned.graph.nodes if node.function == "add"]
+    model, result, feeds = pruned(module, family, 0.28, 8)
+    assert not {"a", "b"} & set(result.graph.by_name)
+    found = [node for node in result.graph.nodes if node.function == "add"]
     if addends is not None:  # numbers behind a layer without a bias are its bias in ONNX, and an addend in torch
         assert len(found) == addends
-    assert relative_difference(outputs_of(model, feeds), outputs_of(pruned, feeds)) < 0.05
+    assert relative_difference(outputs_of(model, feeds), outputs_of(result, feeds)) < 0.05
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_branches_leave_nothing_where_layers_around_make_up_for_them(family):
     """The last layer before those that go is fitted to what comes out behind them: sums and rectifiers go, too."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = Blocks()
-        x = torch.randn(64, 3, 9, 9).numpy()
-    model = opened(module, (3, 9, 9), family)
-    feeds = {model.graph.inputs[0].name: x}
-    channels, limit = channel_groups(model), 0.40 * total_macs(model.graph)
-    task = PruningTask(model.copy(), channels, total_macs, limit, Budget("macs", 0.40), 32, lambda: iter([feeds]))
-    pruned = passes.build("prune.channel.obs", {}).prune(task)
-    functions = [node.function for node in pruned.graph.nodes]
+    model, result, feeds = pruned(Blocks, family, 0.40, 32)
+    functions = [node.function for node in result.graph.nodes]
     assert functions.count("add") == 1 and functions.count("relu") == 3
-    assert relative_difference(outputs_of(model, feeds), outputs_of(pruned, feeds)) < 0.02
+    assert relative_difference(outputs_of(model, feeds), outputs_of(result, feeds)) < 0.02
 
 
 def test_of_several_allocations_the_one_that_does_least_harm_is_taken():

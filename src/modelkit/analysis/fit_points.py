@@ -33,7 +33,7 @@ def fit_point(graph: Graph, layer: Node, joins: Collection[str] = (), lost: Coll
         maker = graph.producer(other)
         if maker is None or graph.position[maker.name] < graph.position[layer.name]:
             edge, offset = readers[0].outputs[0], other
-    edge = _beyond(graph, edge, joins, lost) if joins else edge
+    edge = _beyond(graph, edge, joins, lost)
     return FitPoint(edge, offset, _seen(graph, edge))
 
 

@@ -63,14 +63,14 @@ class Removal:
 
     def carry_out(self, model: Model) -> None:
         for branch in self.branches:
+            shape, end = model.graph.shape(branch.edge) or (), model.graph.producer(branch.edge)
+            bias = None if end is None else model.parameter(end.name, "bias")
+            constant = np.zeros(shape[branch.axis], np.float32) if bias is None else bias
+            along = [-1 if axis == branch.axis else 1 for axis in range(len(shape))]
+            model.settle(branch.join, branch.edge, constant.reshape(along))
             if branch.join in self.joins:
-                _settle(model, branch, np.zeros(_channels(model, branch), np.float32))
                 _remove_sum(model, branch)
             else:
-                end = model.graph.producer(branch.edge)
-                bias = None if end is None else model.parameter(end.name, "bias")
-                constant = np.zeros(_channels(model, branch), np.float32) if bias is None else bias
-                _settle(model, branch, constant)
                 _merge(model, branch, constant)
 
 
@@ -105,15 +105,6 @@ def _beside_layer(graph: Graph, branch: Branch) -> bool:
     other = next((edge for edge in graph.by_name[branch.join].inputs if edge != branch.edge), None)
     layer = None if other is None else graph.producer(other)
     return layer is not None and layer.is_layer
-
-
-def _channels(model: Model, branch: Branch) -> int:
-    return (model.graph.shape(branch.edge) or ())[branch.axis]
-
-
-def _settle(model: Model, branch: Branch, constant: Array) -> None:
-    rank = len(model.graph.shape(branch.edge) or ())
-    model.settle(branch.join, branch.edge, constant.reshape([-1 if axis == branch.axis else 1 for axis in range(rank)]))
 
 
 def _merge(model: Model, branch: Branch, constant: Array) -> None:
