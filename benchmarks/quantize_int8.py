@@ -49,7 +49,7 @@ def run_case(case: Case, arguments: argparse.Namespace) -> Result:
     _say("  accuracy")
     found = accuracy.scores({n: accuracy.outputs(f, test, arguments.threads) for n, f in files.items()}, ORIGINAL, test.labels)
     _say("  latency")
-    rounds, seconds = (2, 1.0) if arguments.quick else (arguments.rounds, 4.0)
+    rounds, seconds = (2, 1.0) if arguments.quick else (arguments.rounds, 2.5)
     taken = latency.latencies(files, next(test.batches(1)), arguments.threads, rounds, seconds)
     return Result(case, produced, found, taken, allowed)
 
@@ -61,7 +61,7 @@ def _produce(tool: Tool, model: Path, calibration: Path, out: Path, arguments: a
     try:
         costs = [tool.run(model, calibration, out, arguments.threads) for _ in range(1 if arguments.quick else arguments.repeats)]
         seconds, peak = median(cost.seconds for cost in costs), max(cost.peak_bytes for cost in costs)
-        return Produced(seconds, peak, tool.libraries_peak(), _size(out))
+        return Produced(seconds, peak, tool.libraries_peak(model, calibration, out, arguments.threads), _size(out))
     except (RuntimeError, OSError) as error:
         return Produced(failure=f"failed: {error}"[:120])
 
@@ -122,7 +122,7 @@ def main() -> int:
     parser.add_argument("--train", action="store_true", help="train the models that are missing")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3, help="of every quantisation")
-    parser.add_argument("--rounds", type=int, default=5, help="of latency measurements in fresh processes")
+    parser.add_argument("--rounds", type=int, default=10, help="of latency measurements in fresh processes")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the data sets")
     arguments = parser.parse_args()
 

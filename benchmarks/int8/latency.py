@@ -27,6 +27,10 @@ class Latency:
     def median(self) -> float:
         return float(np.median(self.medians))
 
+    def every_other(self, start: int) -> Latency:
+        """Of every other round, from the one with number `start`."""
+        return Latency(self.medians[start::2], self.least)
+
     def ratio(self, other: Latency) -> tuple[float, float, float]:
         """self / other: the median over rounds, and the smallest and largest."""
         ratios = self.medians / other.medians

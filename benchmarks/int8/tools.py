@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .process import Cost, cost
+from .process import Cost, cost, libraries
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE.parent / "peers"
@@ -17,14 +17,15 @@ PACKAGES = ("nncf", "onnx", "onnxruntime", "sympy")
 OURS = "modelkit"
 NNCF = "NNCF"
 
-# What `modelkit quantize m.onnx --calib c.npz` imports.
-_OUR_IMPORTS = (
-    "import numpy.random, onnx, onnxruntime, psutil, pydantic.json_schema, typer; import modelkit.quantize.pipeline, "
-    "modelkit.cli.quantize, modelkit.cli.session, modelkit.data, modelkit.models.onnx.model, modelkit.models.opening, "
-    "modelkit.bench.quick; from modelkit.cli.app import build; typer.main.get_command(build('quantize'))"
-)
-# Memory is measured above that of the libraries, imported and used once: until then much of their code is not loaded.
-_USE_ONCE = """
+# Memory is measured above that of the libraries, imported and used once: until then they have not set themselves up. Some modules
+# can't be imported by the name that they go by.
+_IMPORT_AND_USE_ONCE = """
+import importlib, sys
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        pass
 import numpy, onnx, onnxruntime
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 conv, x = make_node("Conv", ["x", "w"], ["y"]), make_tensor_value_info("x", 1, [1, 3, 8, 8])
@@ -39,34 +40,32 @@ session.run(None, {"x": numpy.ones((1, 3, 8, 8), "f")})
 
 @dataclass(frozen=True)
 class Tool:
-    """`command` takes model, calibration data, output file and threads; `libraries` loads the same libraries and does next to
-    nothing with them."""
+    """`command` takes model, calibration data, output file and threads, and runs in the interpreter `python`."""
 
     name: str
+    python: str
     command: Callable[[Path, Path, Path, int], list[str]]
-    libraries: list[str]
 
     def run(self, model: Path, calibration: Path, out: Path, threads: int) -> Cost:
         return cost(self.command(model, calibration, out, threads))
 
-    def libraries_peak(self) -> int:
-        return cost(self.libraries).peak_bytes
+    def libraries_peak(self, model: Path, calibration: Path, out: Path, threads: int) -> int:
+        """Peak memory of a process that imports all that the command imports and does next to nothing with it, and the libraries'
+        code that only the command uses."""
+        used = libraries(self.command(model, calibration, out, threads))
+        idle = [self.python, "-c", _IMPORT_AND_USE_ONCE, *used.modules]
+        return cost(idle).peak_bytes + max(0, used.code_bytes - libraries(idle).code_bytes)
 
 
 def tools(exact_sums: bool, encoder: bool) -> list[Tool]:
     """`exact_sums`: whether this processor adds u8 · s8 without saturating; where not, a user of ONNX Runtime's quantiser would
     try reduce_range too. `encoder`: a user of NNCF would name the model's type too."""
-    onnxruntime = ("onnxruntime_static.py", "import onnxruntime.quantization.shape_inference")
-    nncf = ("nncf_int8.py", "import nncf, nncf.onnx")
-    chosen = [
-        Tool(OURS, _modelkit, [sys.executable, "-c", _OUR_IMPORTS + _USE_ONCE]),
-        _peer("ONNX Runtime", *onnxruntime),
-        _peer(NNCF, *nncf),
-    ]
+    onnxruntime, nncf = "onnxruntime_static.py", "nncf_int8.py"
+    chosen = [Tool(OURS, sys.executable, _modelkit), _peer("ONNX Runtime", onnxruntime), _peer(NNCF, nncf)]
     if not exact_sums:
-        chosen.insert(2, _peer("ONNX Runtime, reduce_range", *onnxruntime, "--reduce-range"))
+        chosen.insert(2, _peer("ONNX Runtime, reduce_range", onnxruntime, "--reduce-range"))
     if encoder:
-        chosen.append(_peer(f"{NNCF}, transformer", *nncf, "--transformer"))
+        chosen.append(_peer(f"{NNCF}, transformer", nncf, "--transformer"))
     return chosen
 
 
@@ -75,12 +74,10 @@ def _modelkit(model: Path, calibration: Path, out: Path, threads: int) -> list[s
     return [*own, "--threads", str(threads), "--force", "--quiet"]
 
 
-def _peer(name: str, script: str, imports: str, *flags: str) -> Tool:
+def _peer(name: str, script: str, *flags: str) -> Tool:
     python = str(_interpreter())
     start = [python, str(PEERS / script)]
-    return Tool(
-        name, lambda model, calib, out, _: [*start, str(model), str(calib), str(out), *flags], [python, "-c", imports + _USE_ONCE]
-    )
+    return Tool(name, python, lambda model, calib, out, _: [*start, str(model), str(calib), str(out), *flags])
 
 
 def install_peers() -> dict[str, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,22 +15,23 @@ from .core.errors import AccuracyWarning
 from .core.forms import Array, WeightForm
 from .core.lowrank import LowRank
 from .core.model import Feeds, Model
-from .publish import outputs_of
+from .publish import kept_outputs
 
 if TYPE_CHECKING:
     from .data import Dataset
 
-_SAMPLES = 16  # layer errors and agreement are taken on this many
-_VALUES = 1 << 14  # and on this many values of each layer
+_SAMPLE_BYTES = 8 << 20  # layer errors and agreement are taken on as many samples as have this much in activations, at most 16
+_VALUES = 1 << 12  # and on this many values of each layer
 _COLLAPSED = 0.5  # relative output error from which a result is called broken
 
 
-def comparison_sample(model: Model, calibration: Dataset | None, seed: int) -> Feeds:
-    """One batch to compare on, of the size that the file fixes or a modest one: of the calibration data, or made up."""
-    size = fixed_batch(model.graph) or min(_SAMPLES, calibration_batch(model.graph))
-    if calibration is not None:
-        return next(feeds_of(model, calibration, size))
-    return synthetic_inputs(model.graph, size, seed)
+def comparison_batches(model: Model, calibration: Dataset | None, seed: int) -> list[Feeds]:
+    """A few batches to compare on: of the calibration data, or one made up."""
+    samples = calibration_batch(model.graph, _SAMPLE_BYTES)
+    if calibration is None:
+        return [synthetic_inputs(model.graph, samples, seed)]
+    size = calibration_batch(model.graph)
+    return list(islice(feeds_of(model, calibration, size), -(-samples // size)))
 
 
 def feeds_of(model: Model, calibration: Dataset, size: int) -> Iterator[Feeds]:
@@ -40,25 +42,36 @@ def feeds_of(model: Model, calibration: Dataset, size: int) -> Iterator[Feeds]:
 
 
 def compare(
-    base: Model, result: Model, layers: list[str], sample: Feeds
+    base: Model, result: Model, layers: list[str], batches: Sequence[Feeds]
 ) -> tuple[list[Array], dict[str, float], dict[str, float]]:
-    """The result's outputs on the sample, the error of each of the layers' outputs, and how far the model's outputs moved.
+    """The result's outputs on the first batch, the error of each of the layers' outputs, and how far the model's outputs moved.
 
     One model is run to the end before the other, so that only one is in memory; and the result once more for its outputs
     alone, as a runtime that must also give layers' outputs does not join them into integer kernels."""
     edges = {name: base.graph.by_name[name].outputs[0] for name in layers}
     edges = {name: edge for name, edge in edges.items() if edge in result.graph.edges}
-    wanted = list(dict.fromkeys(edges.values()))
-    original = next(iter(base.observe([sample], wanted)))
-    before = [original[name] for name in base.graph.outputs]
-    some = {name: _some(original[name]) for name in wanted}
-    del original
-    changed = next(iter(result.observe([sample], wanted)))
-    errors = output_errors(edges, some, {name: _some(changed[name]) for name in wanted})
-    del changed
-    outputs = outputs_of(result, sample)
-    moved = [relative_error(a, b) for a, b in zip(before, outputs, strict=True) if "float" in a.dtype.name]
-    return outputs, errors, {"relative_error": max(moved, default=0.0)}
+    original, before = _sampled(base, batches, edges.values())
+    changed, _ = _sampled(result, batches, edges.values())
+    errors = {name: relative_error(original[edge], changed[edge]) for name, edge in edges.items()}
+    outputs = [kept_outputs(result, values) for values in result.observe(batches, [])]
+    moved = [
+        relative_error(_joined(old), _joined(new))
+        for old, new in zip(zip(*before, strict=True), zip(*outputs, strict=True), strict=True)
+        if "float" in old[0].dtype.name
+    ]
+    return outputs[0], errors, {"relative_error": max(moved, default=0.0)}
+
+
+def _sampled(model: Model, batches: Sequence[Feeds], edges: Collection[str]) -> tuple[dict[str, Array], list[list[Array]]]:
+    """Some values of each of the edges, and the model's outputs for each batch."""
+    some: dict[str, list[Array]] = {edge: [] for edge in edges}
+    outputs = []
+    for values in model.observe(batches, list(some)):
+        for edge, parts in some.items():
+            parts.append(_some(values[edge], _VALUES // len(batches)))
+        outputs.append(kept_outputs(model, values))
+        del values  # before the next batch is computed
+    return {edge: _joined(parts) for edge, parts in some.items()}, outputs
 
 
 def collapsed(agreement: Mapping[str, float]) -> bool:
@@ -85,17 +98,15 @@ def warn_if_collapsed(agreement: Mapping[str, float], from_data: bool, less: str
         )
 
 
-def _some(values: Array) -> Array:
+def _some(values: Array, count: int) -> Array:
     """An even sample of a layer's output, so that those of all layers need not be held."""
     flat = values.reshape(-1)
-    step = -(-flat.size // _VALUES)
+    step = -(-flat.size // count)
     return flat[:: step | 1].copy()  # a stride that is odd does not beat with the power-of-two sizes that layers have
 
 
-def output_errors(layers: Mapping[str, str], original: Feeds, changed: Feeds) -> dict[str, float]:
-    """‖y − ŷ‖ / ‖y‖ of each layer's output, given {layer: output edge} and the values of both models, each fed its own earlier
-    layers."""
-    return {name: relative_error(original[edge], changed[edge]) for name, edge in layers.items() if edge in changed}
+def _joined(parts: Sequence[Array]) -> Array:
+    return np.concatenate([part.reshape(-1) for part in parts])
 
 
 def weight_error(weight: Array, form: WeightForm, beside: LowRank | None = None) -> float:

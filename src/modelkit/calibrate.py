@@ -35,12 +35,13 @@ _BATCH_BYTES = 4 << 20
 _LARGEST_BATCH = 16
 
 
-def calibration_batch(graph: Graph) -> int:
-    """Samples per batch: the size that the file fixes, or as many as keep all activations of a batch within 4 MiB."""
+def calibration_batch(graph: Graph, batch_bytes: int = _BATCH_BYTES) -> int:
+    """Samples per batch: the size that the file fixes, or as many as keep all activations of a batch within `batch_bytes`, at
+    most 16."""
     if (fixed := fixed_batch(graph)) is not None:
         return fixed
     sample = sum(4 * prod(edge.shape) for edge in graph.edges.values() if edge.shape)
-    return max(1, min(_LARGEST_BATCH, _BATCH_BYTES // max(sample, 1)))
+    return max(1, min(_LARGEST_BATCH, batch_bytes // max(sample, 1)))
 
 
 def range_method(name: str) -> Callable[[Histogram], tuple[float, float]]:

@@ -12,7 +12,7 @@ from .analysis.macs import common_batch, node_macs, total_macs
 from .core.model import Model
 from .costs import parameters
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 17
 
 
 def describe(model: Model, path: Path | None = None) -> dict[str, Any]:

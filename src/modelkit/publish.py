@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -154,8 +154,12 @@ def comparable_batch(model: Model, seed: int, samples: int = 2) -> Feeds:
 
 
 def outputs_of(model: Model, batch: Feeds) -> list[Array]:
-    values = next(iter(model.observe([batch], [])))
-    return [values[name] for name in model.graph.outputs]
+    return kept_outputs(model, next(iter(model.observe([batch], []))))
+
+
+def kept_outputs(model: Model, values: Mapping[str, Array]) -> list[Array]:
+    """The model's outputs out of what it gave, as copies: ONNX Runtime's arrays would keep all memory of a run."""
+    return [values[name].copy() for name in model.graph.outputs]
 
 
 def relative_difference(expected: Sequence[Array], found: Sequence[Array]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 import warnings
 from collections.abc import Mapping
@@ -13,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import __version__
-from .agreement import comparison_sample
+from .agreement import comparison_batches
 from .analysis.synthetic import fixed_batch
 from .core.errors import AccuracyWarning, ModelkitError
 from .core.forms import Array
 from .core.graph import Graph
 from .core.model import Model
+from .describe import sha256
 from .publish import family_of, into_family, outputs_of, publish
 
 if TYPE_CHECKING:
@@ -206,14 +206,11 @@ def _lesson(model: TorchModel, teacher: Model, data: Dataset, wanted: Distillati
 
 
 def _digest(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else str(path.stat().st_size)
+    return sha256([path]) if path.is_file() else ""
 
 
 def deliver(recovery: Recovery, data: Dataset, out: Path, seed: int) -> Model:
     """Write the recovered model to `out`, in the format that it names, read back and checked."""
     model = into_family(recovery.model, family_of(out))
-    sample = comparison_sample(model, data, seed)
+    sample = comparison_batches(model, data, seed)[0]
     return publish(model, out, sample, outputs_of(model, sample))

@@ -35,10 +35,12 @@ def quick_latency(
         now = time.perf_counter()
         if done + 1 >= rounds and now + (now - began) > deadline:
             break
+    return_memory()
     return found
 
 
 def _decile_ms(model: bytes | Path, feeds: Feeds, threads: int, seconds: float) -> float:
+    return_memory()
     path = model if isinstance(model, Path) else Path("candidate.onnx")
     session = create_session(model, threads)
     runner = SessionRunner(session, path, "cpu")
@@ -48,6 +50,4 @@ def _decile_ms(model: bytes | Path, feeds: Feeds, threads: int, seconds: float) 
     end = time.perf_counter() + seconds
     while len(samples) < LEAST_RUNS or time.perf_counter() < end:
         samples.append(runner.timed(1, time.perf_counter_ns))
-    del session, runner
-    return_memory()
     return sorted(samples)[len(samples) // 10] / 1e6

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelkit.agreement import compare, comparison_sample, feeds_of, warn_if_collapsed
+from modelkit.agreement import compare, comparison_batches, feeds_of, warn_if_collapsed
 from modelkit.algorithms.allocation import allocate, meet
 from modelkit.analysis.chains import alone, chained
 from modelkit.analysis.held import Held
@@ -68,12 +68,12 @@ def lowrank(
             SkippedWarning(f"{search.why_none}: the model is written unchanged. --always makes it smaller anyway."),
             stacklevel=2,
         )
-    sample = comparison_sample(model, calibration, wanted.seed)
+    samples = comparison_batches(model, calibration, wanted.seed)
     records = _records(model, result, plan, chosen, forms)
-    found, errors, agreement = compare(base, result, [record.name for record in records if record.skipped is None], sample)
+    found, errors, agreement = compare(base, result, [record.name for record in records if record.skipped is None], samples)
     for record in records:
         record.error = errors.get(record.name)
-    published = deliver(model, result, wanted, out, stage, sample, found, unchanged=not forms)
+    published = deliver(model, result, wanted, out, stage, samples[0], found, unchanged=not forms)
     _warn(model, published, wanted, agreement, speedup, calibration is not None, bool(forms))
     return Result(published, records, time.perf_counter() - started, agreement, speedup)
 

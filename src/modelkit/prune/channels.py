@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelkit.agreement import compare, comparison_sample, feeds_of, warn_if_collapsed
+from modelkit.agreement import compare, comparison_batches, feeds_of, warn_if_collapsed
 from modelkit.analysis.channels import channel_groups
 from modelkit.analysis.macs import total_macs
 from modelkit.analysis.memory import walk_batch
@@ -136,16 +136,16 @@ def prune(
             f"{wanted.name} left {left:g} where {wanted.budget} allows {plan.task.limit:g}.",
             "Use another --algorithm, and report this with the model.",
         )
-    sample = comparison_sample(model, calibration, wanted.seed)
+    samples = comparison_batches(model, calibration, wanted.seed)
     records = layer_records(model, result, plan.skipped)
     if speedup is not None and all(record.skipped is not None for record in records):
         enough = f"with its batch norms folded the model is {speedup:.2f} times as fast already"
         warnings.warn(SkippedWarning(f"All channels stay: {enough}. Ask for more to prune it."), stacklevel=2)
     same = [record.name for record in records if record.skipped is None and _same_output(plan.base, result, record.name)]
-    found, errors, agreement = compare(plan.base, result, same, sample)
+    found, errors, agreement = compare(plan.base, result, same, samples)
     for record in records:
         record.error = errors.get(record.name)
-    published = deliver(model, result, wanted, out, stage, sample, found)
+    published = deliver(model, result, wanted, out, stage, samples[0], found)
     warn_if_collapsed(
         agreement,
         calibration is not None,

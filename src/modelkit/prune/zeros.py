@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.agreement import compare, comparison_sample, feeds_of, warn_if_collapsed, weight_error
+from modelkit.agreement import compare, comparison_batches, feeds_of, warn_if_collapsed, weight_error
 from modelkit.analysis.memory import first_batches, walk_batch
 from modelkit.calibrate import input_moments
 from modelkit.core.errors import ModelkitError, SizeWarning, SpeedWarning
@@ -95,17 +95,17 @@ def sparsify(
 ) -> Result:
     """Carry out `plan` on a copy of `model`, write it to `out` in its format, and say what it did to every layer."""
     started = time.perf_counter()
-    sample = comparison_sample(model, calibration, wanted.seed)
+    samples = comparison_batches(model, calibration, wanted.seed)
     result = model.copy()
     with stage("pruning weights"):
         forms = _walked(result, wanted, plan, calibration) if calibration is not None else _data_free(result, wanted, plan)
-    found, errors, agreement = compare(model, result, plan.changed, sample)
+    found, errors, agreement = compare(model, result, plan.changed, samples)
     if calibration is None:
         errors = {name: weight_error(finite_weight(model, name), forms[name]) for name in plan.changed}
     records = layer_records(model, result, plan, forms)
     for record in records:
         record.error = errors.get(record.name)
-    published = deliver(model, result, wanted, out, stage, sample, found)
+    published = deliver(model, result, wanted, out, stage, samples[0], found)
     _warn(model, published, wanted, agreement, from_data=calibration is not None)
     return Result(published, records, time.perf_counter() - started, agreement)
 

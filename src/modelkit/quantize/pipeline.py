@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from modelkit.agreement import collapsed, compare, comparison_sample, feeds_of, how_far, warn_if_collapsed, weight_error
+from modelkit.agreement import collapsed, compare, comparison_batches, feeds_of, how_far, warn_if_collapsed, weight_error
 from modelkit.analysis.norms import fold_norms
 from modelkit.analysis.placement import place_grids
 from modelkit.analysis.smoothing import smoothable
@@ -38,19 +38,19 @@ def quantize(model: Model, wanted: Quantization, plan: Plan, calibration: Datase
     started = time.perf_counter()
     base = model.copy()
     fold_norms(base)
-    sample = comparison_sample(base, calibration, wanted.seed)
+    samples = comparison_batches(base, calibration, wanted.seed)
     parts = _made(base, wanted, plan, calibration, stage)
     if wanted.measure and can_be_measured(base, plan, wanted.target, family_of(out) == base.family, calibration is not None):
         with stage("measuring which layers gain"):
-            plan = keep_what_gains(base, plan, parts.build, sample, wanted)
+            plan = keep_what_gains(base, plan, parts.build, samples[0], wanted)
         parts = parts.fitting(plan)
     result = parts.build(plan)
-    found, errors, agreement = compare(base, result, plan.changed, sample)
+    found, errors, agreement = compare(base, result, plan.changed, samples)
     if wanted.automatic and (plan.static or plan.dynamic) and collapsed(agreement):
         in_floats = plan.weights_only
         others = parts.fitting(in_floats)
         other = others.build(in_floats)
-        compared = compare(base, other, in_floats.changed, sample)
+        compared = compare(base, other, in_floats.changed, samples)
         if not collapsed(compared[2]):
             _warn_of_floats(agreement, from_data=calibration is not None)
             parts, plan, result, (found, errors, agreement) = others, in_floats, other, compared
@@ -59,7 +59,7 @@ def quantize(model: Model, wanted: Quantization, plan: Plan, calibration: Datase
     records = layer_records(model, result, plan, parts.forms, parts.smoothed, parts.chains)
     for record in records:
         record.error = errors.get(record.name)
-    published = deliver(model, result, wanted, out, stage, sample, found)
+    published = deliver(model, result, wanted, out, stage, samples[0], found)
     _warn(model, published, plan, wanted, agreement, from_data=calibration is not None)
     return Result(published, records, time.perf_counter() - started, agreement)
 

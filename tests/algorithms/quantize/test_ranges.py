@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelkit.algorithms.quantize.entropy import entropy_range
-from modelkit.algorithms.quantize.histogram import Histogram
+from modelkit.algorithms.quantize.histogram import BINS, Histogram
 from modelkit.algorithms.quantize.minmax import minmax_range
-from modelkit.algorithms.quantize.mse import mse_range
+from modelkit.algorithms.quantize.mse import SquaredError, mse_range
 from modelkit.algorithms.quantize.percentile import percentile_range
 from modelkit.core.forms import Grid
 
@@ -58,6 +58,21 @@ def test_percentile_agrees_with_numpy():
 
 def squared_error(values, low, high):
     return float(((Grid.over(low, high).fake_quantize(values) - values) ** 2).mean())
+
+
+def test_sums_over_bins_give_the_error_of_every_range():
+    histogram = histogram_of(np.maximum(np.random.default_rng(0).standard_t(3, 5_000), -1))
+    lows, highs = np.random.default_rng(1).uniform([-9, 0.1], [-0.1, 9], (50, 2)).T
+    width = (histogram.high - histogram.low) / BINS
+    expected = []
+    for low, high in zip(lows, highs, strict=True):
+        rounding = ((high - low) / 15) ** 2 / 12
+        errors = [
+            (low - x) ** 2 if x < low else (x - high) ** 2 if x > high else 0.0 if abs(x) <= width else rounding
+            for x in histogram.centres
+        ]
+        expected.append(float(np.dot(errors, histogram.counts)))
+    assert SquaredError(histogram).of(lows, highs, 16) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -38,6 +38,7 @@ class Session:
         for level in (levels.ORT_ENABLE_ALL, levels.ORT_ENABLE_EXTENDED) if optimise else (levels.ORT_DISABLE_ALL,):
             options = ort.SessionOptions()
             options.enable_cpu_mem_arena = alike
+            options.enable_mem_pattern = False
             options.log_severity_level = 4
             # Threads that spin between batches only burn what reading and counting the values could use.
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
