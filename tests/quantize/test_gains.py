@@ -82,32 +82,34 @@ def test_grouped_layers_are_tried_together(monkeypatch):
     assert decide(monkeypatch, graph, milliseconds) == {"layer2", "layer5"}
 
 
-class Linears:
-    """x (2, 5, 8) → small → large, of which PyTorch is pretended to gain only where there is much to multiply."""
+class Layers:
+    """x (2, 8, 5, 5) → small, in_groups; small → large, which alone PyTorch is pretended to gain from."""
 
     def __init__(self):
         layers, edges = [], {"x": Edge("x", None, "float32")}
-        for name, source, size in (("small", "x", 8), ("large", "small", 64)):
+        window = {"stride": (1, 1), "dilation": (1, 1), "padding": ((0, 0), (0, 0)), "transposed": False}
+        for name, source, shape in (("small", "x", (8, 8, 1, 1)), ("in_groups", "x", (8, 2, 1, 1)), ("large", "small", (64, 5))):
             edges[name] = Edge(name, None, "float32")
-            weight = {"weight": Parameter("w", (size, 8), "float32", 32 * size)}
-            layers.append(Node(name, "linear", "Linear", (source,), (name,), weight))
-        self.graph = Graph(tuple(layers), edges, (Input("x", "float32", ("batch", "tokens", 8)),), ("large",))
+            weight = {"weight": Parameter("w", shape, "float32", 32)}
+            kind, attributes = ("conv", {**window, "groups": 8 // shape[1]}) if len(shape) > 2 else ("linear", {})
+            layers.append(Node(name, kind, kind, (source,), (name,), weight, attributes))
+        self.graph = Graph(tuple(layers), edges, (Input("x", "float32", ("batch", 8, 5, 5)),), ("large",))
 
     def observe(self, batches, edges):
         assert set(edges) == {"x", "small"}
-        yield {edge: np.zeros((2, 5, 8), np.float32) for edge in edges}
+        yield {edge: np.zeros((2, 8, 5, 5), np.float32) for edge in edges}
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_layers_that_pytorch_multiplies_faster_in_floating_point_are_left(monkeypatch, dynamic):
+def test_layers_that_pytorch_computes_faster_in_floating_point_are_left(monkeypatch, dynamic):
     asked = []
 
-    def latency(rows, inputs, outputs, dtype, at_run_time, target, threads):
-        asked.append((rows, inputs, outputs, dtype, at_run_time, target, threads))
-        return 1.0, 0.5 if outputs > 8 else 0.98
+    def latency(layer, shape, at_run_time, target, threads):
+        asked.append((layer.name, shape, at_run_time, target, threads))
+        return 1.0, 0.5 if layer.name == "large" else 0.98
 
-    monkeypatch.setattr("modelkit.bench.integer_latency.linear_latency", latency)
-    plan = Plan(dynamic=["small", "large"]) if dynamic else Plan(static=["small", "large"])
-    left = gains.slower_in_torch(Linears(), plan, {}, "vnni", 2)
-    assert left == {"small": gains.REASON}
-    assert asked == [(10, 8, size, "float32", dynamic, "vnni", 2) for size in (8, 64)]
+    monkeypatch.setattr("modelkit.bench.integer_latency.integer_latency", latency)
+    plan = Plan(static=["small", "in_groups", *([] if dynamic else ["large"])], dynamic=["large"] if dynamic else [])
+    left = gains.slower_in_torch(Layers(), plan, {}, "vnni", 2)
+    assert left == {"small": gains.REASON, "in_groups": gains.UNAVAILABLE}
+    assert asked == [("small", (2, 8, 5, 5), False, "vnni", 2), ("large", (80, 5), dynamic, "vnni", 2)]

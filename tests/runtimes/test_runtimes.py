@@ -206,12 +206,13 @@ class Opened:
     format: str
     family: str
     provenance: Provenance = field(default_factory=Provenance)
-    kind: str = "linear"
+    groups: int | None = None
 
     @property
     def graph(self):
-        weight = Parameter("w", (8, 8), "int8", 64, "int8 per-channel")
-        return Graph((Node("layer", self.kind, "Op", ("x",), ("y",), {"weight": weight}),), {}, (), ())
+        weight = {"weight": Parameter("w", (8, 8, 1), "int8", 64, "int8 per-channel")}
+        attributes = {"groups": self.groups, "padding": ((0, 0),)} if self.groups else {}
+        return Graph((Node("layer", "conv" if self.groups else "linear", "Op", ("x",), ("y",), weight, attributes),), {}, (), ())
 
     def save(self, path):
         path.write_text(f"saved {self.family}")
@@ -219,7 +220,7 @@ class Opened:
 
 ONNX, PT2, SCRIPT = (Opened(Path(f"m.{f}"), f, "onnx" if f == "onnx" else "torch") for f in ("onnx", "pt2", "torchscript"))
 HISTORY = [{"pass": "quantize.rtn", "options": {"activations": "static"}}]
-LINEAR, CONV = (Opened(Path("s.pt2"), "pt2", "torch", Provenance(history=HISTORY), kind) for kind in ("linear", "conv"))
+LINEAR, CONV, GROUPED = (Opened(Path("s.pt2"), "pt2", "torch", Provenance(history=HISTORY), groups) for groups in (None, 1, 8))
 
 
 @pytest.mark.parametrize(
@@ -228,7 +229,8 @@ LINEAR, CONV = (Opened(Path("s.pt2"), "pt2", "torch", Provenance(history=HISTORY
         ([ONNX, ONNX], "onnxruntime", False),
         ([PT2, SCRIPT], "torch", False),
         ([PT2, LINEAR], "torch", False),
-        ([PT2, CONV], "onnxruntime", True),
+        ([PT2, CONV], "torch", False),
+        ([PT2, GROUPED], "onnxruntime", True),
         ([ONNX, PT2], "onnxruntime", True),
     ],
 )
@@ -241,10 +243,10 @@ def test_one_runtime_is_chosen_for_all(models, name, noted):
 
 def test_on_cuda_without_its_onnxruntime_torch_is_left(monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    chosen, note = choose_runtime([PT2, CONV], "cuda")
+    chosen, note = choose_runtime([PT2, GROUPED], "cuda")
     assert chosen == "torch" and "onnxruntime-gpu" in note
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    assert choose_runtime([PT2, CONV], "cuda")[0] == "onnxruntime"
+    assert choose_runtime([PT2, GROUPED], "cuda")[0] == "onnxruntime"
 
 
 def test_files_are_written_only_where_needed(tmp_path):

@@ -15,6 +15,14 @@ from modelkit.core.forms import Array
 from modelkit.core.graph import Node, Shape
 
 
+def is_one_product(layer: Node) -> bool:
+    """Whether all outputs of a layer read the same inputs, padded alike on both sides: PyTorch's integer layers are such."""
+    if layer.kind == "linear":
+        return True
+    padding = layer.attributes["padding"]
+    return _groups(layer) == 1 and not layer.attributes.get("transposed") and all(before == after for before, after in padding)
+
+
 def matrix(layer: Node, weight: Array) -> Array:
     """The weight as (groups, outputs, inputs). A transposed convolution multiplies each input position with (kernel · out,
     in)."""

@@ -23,6 +23,7 @@ from modelkit.core.graph import Graph, Node
 
 from .cpu import cpu_name, instruction_sets
 from .environment import package_version
+from .memory import keep_freed_blocks
 
 _BLOCK = 8
 _PAIRS = 4
@@ -149,6 +150,7 @@ def _torch_chain(kind: str, x: Array, weights: list[Array], groups: int, given: 
     import torch.nn.functional as F
 
     torch.set_num_threads(threads)
+    keep_freed_blocks()  # as where the result is measured
     start, held = torch.from_numpy(x), [torch.from_numpy(weight) for weight in weights]
     convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}.get(x.ndim - 2)
 

@@ -25,7 +25,7 @@ from modelkit.runtimes.registry import require_runtime
 from modelkit.runtimes.runtime import Clock, Runner
 
 from .energy import energy_counters, joules_between
-from .memory import peak_resident_bytes, reset_peak
+from .memory import keep_freed_blocks, peak_resident_bytes, reset_peak
 from .nvml import clock_mhz
 from .sampling import runs_per_sample, sample_block, settle_down, timer_overhead, warm_up
 
@@ -54,6 +54,7 @@ class Worker:
         """From here on the model runs on these feeds. Answers the peaks of memory while it first ran, on the host and (None
         where it has none, or nobody counts) on the device; how long a run takes; and whether that was stable."""
         arrays = read_arrays(Path(feeds))
+        keep_freed_blocks()
         reset_peak()
         self._runner.prepare(arrays)
         peaks = {"peak": peak_resident_bytes(), "device_peak": self._runner.device_memory()}

@@ -13,6 +13,7 @@ from math import prod
 from pathlib import Path
 from statistics import median
 
+from modelkit.analysis.products import is_one_product
 from modelkit.analysis.synthetic import fixed_batch
 from modelkit.core.errors import SpeedWarning
 from modelkit.core.graph import Graph
@@ -22,6 +23,7 @@ from modelkit.core.targets import Target
 from .planning import Plan, Quantization
 
 REASON = "measured faster in floating point"
+UNAVAILABLE = "PyTorch has no 8-bit arithmetic for convolutions of that kind"
 _GAIN = 0.97  # a variant must take at most this share of the time of a simpler one: less is noise
 _CUTS = 4  # prefixes tried
 _SLOW_MS = 400.0  # a run that takes longer is not searched, only held against the original
@@ -34,12 +36,10 @@ Times = dict[Variant, list[float]]  # milliseconds, one figure a round
 
 def can_be_measured(base: Model, plan: Plan, target: Target, stays: bool, has_data: bool) -> bool:
     """Whether times taken here say which layers gain. stays: in the format's family. In PyTorch they must be of a machine of the
-    target's kind, the layers' sizes must be known, and convolutions, which it only simulates, tell of another runtime."""
+    target's kind, and the layers' sizes must be known."""
     if base.family == "onnx":
         return bool(plan.static)
-    if not stays or any(base.graph.by_name[name].kind == "conv" for name in plan.static):
-        return False
-    return _runs_here(target) and (has_data or _sizes_known(base.graph))
+    return stays and _runs_here(target) and (has_data or _sizes_known(base.graph))
 
 
 def keep_what_gains(base: Model, plan: Plan, build: Build, sample: Feeds, wanted: Quantization) -> Plan:
@@ -112,23 +112,21 @@ def left_alone(model: Model, plan: Plan, build: Build, feeds: Feeds, threads: in
 
 
 def slower_in_torch(model: Model, plan: Plan, feeds: Feeds, target: str, threads: int | None) -> dict[str, str]:
-    """The linear layers of `plan` that PyTorch multiplies faster in floating point for these inputs, each with the reason."""
+    """The layers of `plan` that PyTorch computes faster in floating point for these inputs, each with the reason."""
     from modelkit.bench.cpu import usable_cores
-    from modelkit.bench.integer_latency import linear_latency
+    from modelkit.bench.integer_latency import integer_latency
 
-    layers = [node for name in (*plan.static, *plan.dynamic) if (node := model.graph.by_name[name]).kind == "linear"]
+    layers = [model.graph.by_name[name] for name in (*plan.static, *plan.dynamic)]
+    left = {node.name: UNAVAILABLE for node in layers if not is_one_product(node)}
+    layers = [node for node in layers if node.name not in left]
     values = next(iter(model.observe([feeds], dict.fromkeys(node.inputs[0] for node in layers))))
-    slower = []
     for node in layers:
-        rows = prod(values[node.inputs[0]].shape[:-1])
-        weight = node.parameters["weight"]
-        outputs, inputs = weight.shape
-        as_floats, as_integers = linear_latency(
-            rows, inputs, outputs, weight.dtype, node.name in plan.dynamic, target, threads or usable_cores()
-        )
+        shape = values[node.inputs[0]].shape
+        shape = shape if node.kind == "conv" else (prod(shape[:-1]), shape[-1])
+        as_floats, as_integers = integer_latency(node, shape, node.name in plan.dynamic, target, threads or usable_cores())
         if as_integers > _GAIN * as_floats:
-            slower.append(node.name)
-    return dict.fromkeys(slower, REASON)
+            left[node.name] = REASON
+    return left
 
 
 def _sizes_known(graph: Graph) -> bool:

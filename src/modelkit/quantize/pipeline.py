@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from modelkit.agreement import collapsed, compare, comparison_batches, feeds_of, how_far, warn_if_collapsed, weight_error
 from modelkit.analysis.norms import fold_norms
 from modelkit.analysis.placement import place_grids
+from modelkit.analysis.products import is_one_product
 from modelkit.analysis.smoothing import smoothable
 from modelkit.calibrate import calibration_batch, collect, grids_from
 from modelkit.core.errors import AccuracyWarning, SizeWarning, SkippedWarning, SpeedWarning
@@ -154,10 +155,10 @@ def _warn(before: Model, after: Model, plan: Plan, wanted: Quantization, agreeme
             SkippedWarning(f"{_layers(len(alone))} measured faster in floating point and left alone: {', '.join(alone[:5])}."),
             stacklevel=2,
         )
-    if after.family == "torch" and any(before.graph.by_name[n].kind == "conv" for n in plan.static):
+    if after.family == "torch" and not all(is_one_product(before.graph.by_name[name]) for name in plan.static):
         warnings.warn(
             SpeedWarning(
-                "PyTorch has no 8-bit kernels for convolutions, and computes theirs in floating point, more slowly than before: "
+                "PyTorch has no 8-bit arithmetic for convolutions in groups, and simulates it, more slowly than before: "
                 "write a .onnx (-o NAME.onnx) to run them fast."
             ),
             stacklevel=2,

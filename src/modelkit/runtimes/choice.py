@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from modelkit.analysis.products import is_one_product
 from modelkit.core.errors import ModelkitError
 from modelkit.core.model import Model
 
@@ -31,21 +32,22 @@ def choose_runtime(models: Sequence[Model], device: str = "cpu") -> tuple[str, s
     if any(simulated(model) for model in models):
         if device == "cuda" and not _has_cuda("onnxruntime"):
             return "torch", (
-                "PyTorch only simulates convolutions with quantised activations, more slowly than the original's: install "
-                "onnxruntime-gpu to measure them in onnxruntime."
+                "PyTorch only simulates grouped convolutions with quantised activations, more slowly than the original's: "
+                "install onnxruntime-gpu to measure them in onnxruntime."
             )
         return "onnxruntime", (
-            "A model has convolutions with quantised activations, which PyTorch would only simulate: measuring in onnxruntime, "
-            "with the models converted to ONNX. Use --runtime torch for PyTorch."
+            "A model has grouped convolutions with quantised activations, which PyTorch would only simulate: measuring in "
+            "onnxruntime, with the models converted to ONNX. Use --runtime torch for PyTorch."
         )
     return "torch", None
 
 
 def simulated(model: Model) -> bool:
-    """Whether PyTorch computes in floating point what the model has in integers: it has such kernels for linear layers only."""
+    """Whether PyTorch computes in floating point what the model has in integers, as it does convolutions in groups."""
     static = any(_options(entry).get("activations") == "static" for entry in model.provenance.history)
-    forms = ((layer.kind, layer.parameters.get("weight")) for layer in model.graph.layers())
-    return static and any(kind == "conv" and weight is not None and weight.form.startswith("int8") for kind, weight in forms)
+    layers = (layer for layer in model.graph.layers() if layer.kind == "conv" and not is_one_product(layer))
+    weights = (layer.parameters.get("weight") for layer in layers)
+    return static and any(weight is not None and weight.form.startswith("int8") for weight in weights)
 
 
 def _options(entry: dict[str, object]) -> dict[str, object]:

@@ -161,7 +161,7 @@ def test_layers_that_share_an_input_quantise_it_once(tmp_path, dynamic):
         model.quantize_edges({edge: EdgeGrid(Grid(0.03, 120))})
     model.save(tmp_path / "out.pt2")
     found = operators(tmp_path / "out.pt2")
-    assert found.count("aten._int_mm.default") == 2 and found.count("aten.round.default") == (2 if dynamic else 1)
+    assert found.count("aten._int_mm.default") == 2 and sum("aten.round" in name for name in found) == (2 if dynamic else 1)
     again = TorchModel.open(tmp_path / "out.pt2")
     assert again.grids == model.grids and len(again.forms()) == 2
     np.testing.assert_array_equal(output(again, {edge: x.numpy()}), output(model, {edge: x.numpy()}))

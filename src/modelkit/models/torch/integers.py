@@ -1,15 +1,18 @@
-"""Linear layers with 8-bit weights and activations as integer products (aten._int_mm, which CPUs and CUDA have kernels for).
+"""Linear layers and convolutions with 8-bit weights and activations as integer products (aten._int_mm, which CPUs and CUDA have
+kernels for).
 
 `to_integers` takes what `lower` decodes and fake-quantises, and computes the same number from a sum of integers,
     y = (q Wᵀ + c) · (s_x · s_w),   q = clamp(round(x / s_x) + z, −128, 127),   c = b / (s_x · s_w) − z · Σ_k W,
-where b is on the grid of the products; unsigned codes are shifted by −128 into the signed ones that the kernels read.
+where b is on the grid of the products; unsigned codes are shifted by −128 into the signed ones that the kernels read. Of a
+convolution, q holds the patch of the input that each position of the output reads (`patches`).
 `from_integers` finds such layers in a file again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -19,6 +22,19 @@ from ...core import saturation
 from ...core.targets import Target
 from .forms import to_array
 from .grids import dequantised, grid_parts, uncast
+from .in_place import reuse_memory
+from .patches import (
+    CONVOLUTIONS,
+    Window,
+    allow_any_strides,
+    apply,
+    channels_second,
+    from_rows,
+    in_rows,
+    patch_steps,
+    source_of,
+    window_of,
+)
 from .program import Program, arguments, rename
 from .weights import scaled
 
@@ -29,8 +45,8 @@ _SHIFT = 128  # from unsigned codes to signed ones
 
 @dataclass(frozen=True)
 class _Layer:
-    """A linear layer in its two writings. `codes` (N, K) int8 and `scale` are placeholders; the input's grid divides by `step`,
-    rounds, and adds `zero`: numbers, or nodes where the grid is found at run time."""
+    """A layer in its two writings. `codes` (N, K) or (N, C, *kernel) int8 and `scale` are placeholders; the input's grid divides
+    by `step`, rounds, and adds `zero`: numbers, or nodes where the grid is found at run time. `window`: a convolution's."""
 
     codes: fx.Node
     scale: fx.Node
@@ -39,28 +55,34 @@ class _Layer:
     zero: Any
     signed: bool
     bias: fx.Node | None
+    window: Window | None
 
 
-def to_integers(program: Program, records: list[dict[str, Any]], target: Target | None) -> tuple[Program, list[dict[str, Any]]]:
+def to_integers(
+    program: Program, records: list[dict[str, Any]], target: Target | None, observed: Container[str] = ()
+) -> tuple[Program, list[dict[str, Any]]]:
     """A copy of a lowered program with its layers of that kind as integer products, and its records, which say of those layers
     whether their activations are signed; both as they were where there is no such layer.
 
     target: the processor that they are for. Where it is not known to add the products of any 8-bit codes exactly, only weights
-    with which every processor does are taken.
+    with which every processor does are taken. observed: nodes whose values must not be overwritten by what reads them.
     """
     if not any(_suited(program, node, target) for node in program.graph.nodes):
         return program, records
     program = program.copy()
-    signed: dict[str, bool] = {}
+    said: dict[str, dict[str, Any]] = {}
     shared: dict[Any, fx.Node] = {}
     padded = target is not None and target.padded
     for node in list(program.graph.nodes):
         layer = _suited(program, node, target)
         if layer is not None:
-            signed[node.name] = layer.signed
+            said[node.name] = {"signed_activations": layer.signed} | ({"window": layer.window} if layer.window else {})
             _write(program, node, layer, padded, shared)
+    if any("window" in it for it in said.values()):
+        allow_any_strides(program)
     program.prune()
-    return program, [{**it, "signed_activations": signed[it["operator"]]} if it["operator"] in signed else it for it in records]
+    reuse_memory(program, observed)
+    return program, [it | said.get(it["operator"], {}) for it in records]
 
 
 def from_integers(program: Program, layers: Iterable[dict[str, Any]]) -> None:
@@ -77,18 +99,25 @@ def from_integers(program: Program, layers: Iterable[dict[str, Any]]) -> None:
 
 def _suited(program: Program, node: fx.Node, target: Target | None) -> _Layer | None:
     """The layer that a node is, where it can be a product of integers for that target."""
-    layer = _fake_quantised(program, node) if node.target is aten.linear.default else None
+    layer = _fake_quantised(program, node)
     if layer is None or not (target is not None and target.exact or _never_saturates(program, layer.codes)):
         return None
     return None if target is not None and target.padded and _fixed(layer.codes) else layer
 
 
 def _fake_quantised(program: Program, node: fx.Node) -> _Layer | None:
+    window = window_of(node)
+    if node.target is not aten.linear.default and window is None:
+        return None
     x, weight, bias = (arguments(node)[name] for name in ("input", "weight", "bias"))
     decoded, grid = _decoded(program, weight), grid_parts(x) if isinstance(x, fx.Node) else None
-    if decoded is None or grid is None or decoded[0].meta["val"].dtype is not torch.int8 or decoded[0].meta["val"].dim() != 2:
+    if decoded is None or grid is None or decoded[0].meta["val"].dtype is not torch.int8:
         return None
-    return _Layer(*decoded, *grid, bias)
+    if decoded[0].meta["val"].dim() != (2 if window is None else 2 + len(window["kernel"])):
+        return None
+    if window is not None and (isinstance(grid[2], fx.Node) or len(decoded[0].users) > 1):
+        return None
+    return _Layer(*decoded, *grid, bias, window)
 
 
 def _decoded(program: Program, node: Any) -> tuple[fx.Node, fx.Node] | None:
@@ -120,7 +149,7 @@ def _fixed(codes: fx.Node) -> bool:
 def _write(program: Program, node: fx.Node, layer: _Layer, padded: bool, shared: dict[Any, fx.Node]) -> None:
     call, before = program.call, set(program.graph.nodes)
     shift = 0 if layer.signed else _SHIFT
-    outputs, leading = node.meta["val"].shape[-1], layer.rounded.meta["val"].shape[:-1]
+    outputs = node.meta["val"].shape[-1 if layer.window is None else 1]
     with program.graph.inserting_before(node):
         zero = layer.zero
         if isinstance(zero, fx.Node):
@@ -130,14 +159,24 @@ def _write(program: Program, node: fx.Node, layer: _Layer, padded: bool, shared:
         else:
             zero = zero - shift
         q = _codes_of_input(program, layer.rounded, zero, shared)
-        sizes = [size if isinstance(size, int) else call(aten.sym_size.int, q, axis) for axis, size in enumerate(leading)]
-        offset, bias = _offset(program, layer, zero, outputs)
-        y = _product(program, q, layer.codes, outputs, padded)
+        rows = q
+        if layer.window is not None:
+            q = apply(program, q, patch_steps(layer.window, zero))
+            codes = in_rows(program.tensors[str(program.target(layer.codes))])
+            _set(program, layer.codes, codes)
+            rows = call(aten.reshape.default, q, [-1, codes.shape[1]])
+            rows = call(aten.contiguous.default, rows)  # patches may overlap in memory, which the kernel does not expect
+        leading = node.meta["val"].dim() - 1
+        sizes = [n if isinstance(n, int) else call(aten.sym_size.int, q, i) for i, n in enumerate(q.meta["val"].shape[:leading])]
+        offset, bias = _offset(program, layer, zero, outputs, rows.meta["val"].shape[-1])
+        y = _product(program, rows, layer.codes, outputs, padded)
         y = y if offset is None else call(aten.add.Tensor, y, offset)
         scale = call(aten.mul.Tensor, call(aten.reshape.default, layer.scale, [-1]), layer.step)
         y = call(aten.mul.Tensor, y, scale)
         y = y if bias is None else call(aten.add.Tensor, y, bias)
         y = y if len(sizes) == 1 else call(aten.reshape.default, y, [*sizes, outputs])
+        if layer.window is not None:
+            y = call(aten.permute.default, y, channels_second(len(sizes)))
         dtype = node.meta["val"].dtype
         y = y if y.meta["val"].dtype is dtype else call(aten.to.dtype, y, dtype)
     for made in program.graph.nodes:
@@ -146,10 +185,10 @@ def _write(program: Program, node: fx.Node, layer: _Layer, padded: bool, shared:
     _replace(program, node, y)
 
 
-def _offset(program: Program, layer: _Layer, zero: Any, outputs: int) -> tuple[fx.Node | None, fx.Node | None]:
+def _offset(program: Program, layer: _Layer, zero: Any, outputs: int, inputs: int) -> tuple[fx.Node | None, fx.Node | None]:
     """What is added to the sums of integers, and the bias that is still to be added to the result."""
     target = str(program.target(layer.codes))
-    name, inputs = target.removesuffix("_codes"), layer.rounded.meta["val"].shape[-1]
+    name = target.removesuffix("_codes")
     sums = program.tensors[target][:outputs, :inputs].sum(1, dtype=torch.int32)
     if isinstance(zero, fx.Node):
         less = program.call(aten.neg.default, program.call(aten.to.dtype, zero, torch.int32))
@@ -207,10 +246,14 @@ def _on_product_grid(program: Program, layer: _Layer) -> fx.Node | None:
 
 
 def _read(program: Program, last: fx.Node, records: dict[str, Any]) -> None:
-    record, of_bias = records["weight"], records.get("bias")
-    outputs, inputs = (int(n) for n in record["shape"])
+    record, of_bias, window = records["weight"], records.get("bias"), records["weight"].get("window")
+    shape = tuple(int(n) for n in record["shape"])
+    outputs, inputs = shape[0], prod(shape[1:])
     shift = 0 if record["signed_activations"] else _SHIFT
-    y = _through(uncast(last), aten.reshape.default)
+    y = uncast(last)
+    if window is not None:
+        (y, _) = _arguments(y, aten.permute.default)
+    y = _through(y, aten.reshape.default)
     bias: fx.Node | None = None
     if y.target is aten.add.Tensor:
         y, bias = y.args  # type: ignore[assignment]
@@ -222,10 +265,16 @@ def _read(program: Program, last: fx.Node, records: dict[str, Any]) -> None:
         y, offset = y.args  # type: ignore[assignment]
     given, transposed = _arguments(_through(_through(y, aten.slice.Tensor), aten.slice.Tensor), aten._int_mm.default)
     (codes,) = _arguments(transposed, aten.t.default)
-    q = _through(_through(given, aten.constant_pad_nd.default), aten.reshape.default)
+    rows = _through(_through(_through(given, aten.constant_pad_nd.default), aten.contiguous.default), aten.reshape.default)
+    q: Any = rows
+    for _ in [] if window is None else patch_steps(window, 0):
+        q = q.args[0]
     clamped = _arguments(_arguments(q, aten.to.dtype)[0], aten.clamp.default)[0]
     rounded, zero = _arguments(clamped, aten.add.Tensor)
-    assert (outputs, inputs) == (last.meta["val"].shape[-1], rounded.meta["val"].shape[-1])
+    axis = -1 if window is None else 1
+    assert (outputs, shape[1]) == (last.meta["val"].shape[axis], rounded.meta["val"].shape[axis])
+    if window is not None:
+        assert source_of(rows, patch_steps(window, zero)) is q and window["kernel"] == list(shape[2:])
     target = str(program.target(codes))
     own = program.tensors[target][:outputs, :inputs].contiguous()
     sums = own.sum(1, dtype=torch.int32)
@@ -234,18 +283,28 @@ def _read(program: Program, last: fx.Node, records: dict[str, Any]) -> None:
         assert torch.equal(program.tensors[str(program.target(of_offset))], sums)
     else:
         added, zero = -int(zero) * sums, zero + shift
-        held = "" if offset is None else str(program.target(offset))
-        if of_bias is not None and held == of_bias["codes"]:
+        known = "" if offset is None else str(program.target(offset))
+        if of_bias is not None and known == of_bias["codes"]:
             scales = program.tensors[str(program.target(scale))] * step
-            bias = _bias(program, last, offset, program.tensors[held] - added, scales, of_bias)
+            bias = _bias(program, last, offset, program.tensors[known] - added, scales, of_bias)
         else:
-            assert torch.equal(added, program.tensors[held] if held else torch.zeros_like(sums))
-    _set(program, codes, own)
-    with program.graph.inserting_before(last):
-        x = _on_grid(program, rounded, step, zero, not shift, last.meta["val"].dtype)
-        weight = scaled(program, codes, scale, str(record["dtype"]))
-        linear = program.call(aten.linear.default, x, weight, *([] if bias is None else [bias]))
-    _replace(program, last, linear)
+            assert torch.equal(added, program.tensors[known] if known else torch.zeros_like(sums))
+    held = program.tensors[target]
+    _set(program, codes, own if window is None else from_rows(own, shape))
+    try:
+        with program.graph.inserting_before(last):
+            x = _on_grid(program, rounded, step, zero, not shift, last.meta["val"].dtype)
+            weight = scaled(program, codes, scale, str(record["dtype"]))
+            if window is None:
+                layer = program.call(aten.linear.default, x, weight, *([] if bias is None else [bias]))
+            else:
+                padding = [after for _, after in window["padding"]]
+                sizes = (window["stride"], padding, window["dilation"])
+                layer = program.call(CONVOLUTIONS[len(padding)], x, weight, bias, *sizes)
+    except Exception:
+        _set(program, codes, held)
+        raise
+    _replace(program, last, layer)
 
 
 def _on_grid(program: Program, rounded: fx.Node, step: Any, zero: Any, signed: bool, dtype: torch.dtype) -> fx.Node:

@@ -328,7 +328,7 @@ class TorchModel:
     def _written(self) -> tuple[Program, list[Records]]:
         """As the file has it: integer layers are products of integers."""
         if self._final is None:
-            self._final = to_integers(*self._decoded(), TARGETS.get(self.provenance.target or ""))
+            self._final = to_integers(*self._decoded(), TARGETS.get(self.provenance.target or ""), self._program.nodes())
         return self._final
 
     def _decoded(self) -> tuple[Program, list[Records]]:
