@@ -1,9 +1,13 @@
 """Leaving layers alone, with a pretended clock: the decision is tested, not the machine."""
 
+import warnings
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from modelkit.core.graph import Edge, Graph, Input, Node, Parameter
+from modelkit.core.targets import TARGETS
 from modelkit.quantize import gains
 from modelkit.quantize.planning import Plan
 
@@ -113,3 +117,24 @@ def test_layers_that_pytorch_computes_faster_in_floating_point_are_left(monkeypa
     left = gains.slower_in_torch(Layers(), plan, {}, "vnni", 2)
     assert left == {"small": gains.REASON, "in_groups": gains.UNAVAILABLE}
     assert asked == [("small", (2, 8, 5, 5), False, "vnni", 2), ("large", (80, 5), dynamic, "vnni", 2)]
+
+
+class Whole(Layers):
+    """A torch model of which one convolution is worth its integers by itself."""
+
+    family = "torch"
+
+
+@pytest.mark.parametrize(("speedup", "static"), [(0.98, []), (1.01, []), (1.5, ["small", "large"])])
+def test_convolutions_in_pytorch_must_pay_for_the_whole_model(monkeypatch, speedup, static):
+    built = []
+    monkeypatch.setattr("modelkit.bench.integer_latency.integer_latency", lambda *_: (1.0, 0.5))
+    monkeypatch.setattr("modelkit.bench.speedup.Speedup", lambda *_: lambda model, aim: speedup)
+    plan = Plan(static=["small", "in_groups", "large"], skipped={"other": "ignored"})
+    wanted = SimpleNamespace(target=TARGETS["vnni"], threads=2)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = gains.keep_what_gains(Whole(), plan, built.append, {"x": np.zeros((2, 8, 5, 5), np.float32)}, wanted)
+    assert found.static == static and [tried.static for tried in built] == [["small", "large"]]
+    assert found.weight_only == ([] if static else ["small", "in_groups", "large"]) and bool(told) == (not static)
+    assert set(found.skipped) == {"other", *(["in_groups"] if static else [])}

@@ -220,7 +220,10 @@ class Opened:
 
 ONNX, PT2, SCRIPT = (Opened(Path(f"m.{f}"), f, "onnx" if f == "onnx" else "torch") for f in ("onnx", "pt2", "torchscript"))
 HISTORY = [{"pass": "quantize.rtn", "options": {"activations": "static"}}]
-LINEAR, CONV, GROUPED = (Opened(Path("s.pt2"), "pt2", "torch", Provenance(history=HISTORY), groups) for groups in (None, 1, 8))
+LINEAR, CONV, GROUPED = (
+    Opened(Path("s.pt2"), "pt2", "torch", Provenance(history=HISTORY, target="vnni"), groups) for groups in (None, 1, 8)
+)
+WEIGHTS = Opened(Path("s.pt2"), "pt2", "torch", Provenance(history=HISTORY), 8)
 
 
 @pytest.mark.parametrize(
@@ -230,6 +233,7 @@ LINEAR, CONV, GROUPED = (Opened(Path("s.pt2"), "pt2", "torch", Provenance(histor
         ([PT2, SCRIPT], "torch", False),
         ([PT2, LINEAR], "torch", False),
         ([PT2, CONV], "torch", False),
+        ([PT2, WEIGHTS], "torch", False),
         ([PT2, GROUPED], "onnxruntime", True),
         ([ONNX, PT2], "onnxruntime", True),
     ],

@@ -12,6 +12,8 @@ from modelkit.core.model import Feeds, Model
 from modelkit.runtimes.onnxruntime import OnnxRuntime
 from modelkit.runtimes.runtime import Runner
 
+from .memory import keep_freed_blocks
+
 _ROUNDS, _SECONDS = 9, 0.1
 _FEW, _FAR = 4, 1.12  # rounds that tell enough of a model which is this many times off what is aimed at in each
 
@@ -73,6 +75,7 @@ class Speedup:
         else:
             from modelkit.runtimes.torch import Torch
 
+            keep_freed_blocks()
             runner = self._held[path] = Torch().load(path, "cpu", self._threads)
         runner.prepare(self._feeds)
         return runner

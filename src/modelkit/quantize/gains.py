@@ -49,8 +49,10 @@ def keep_what_gains(base: Model, plan: Plan, build: Build, sample: Feeds, wanted
         left = left_alone(base, plan, build, one, wanted.threads, seconds=0.25)
         tried = plan.static
     else:
-        left = slower_in_torch(base, plan, one, wanted.target.name, wanted.threads)
         tried = [*plan.static, *plan.dynamic]
+        left = slower_in_torch(base, plan, one, wanted.target.name, wanted.threads)
+        if set(left) != set(tried) and not _pays_in_torch(base, plan.without(left), build, one, wanted):
+            left = dict.fromkeys(tried, REASON)
     if left and set(left) == set(tried):
         slower = "not faster" if base.family == "onnx" else "and slower, as PyTorch decodes them at every run"
         warnings.warn(
@@ -127,6 +129,16 @@ def slower_in_torch(model: Model, plan: Plan, feeds: Feeds, target: str, threads
         if as_integers > _GAIN * as_floats:
             left[node.name] = REASON
     return left
+
+
+def _pays_in_torch(base: Model, plan: Plan, build: Build, feeds: Feeds, wanted: Quantization) -> bool:
+    """Whether a model with convolutions in integers is faster as a whole, which pays for what is passed on between layers."""
+    from modelkit.bench.cpu import usable_cores
+    from modelkit.bench.speedup import Speedup
+
+    if wanted.target.name == "cuda" or all(base.graph.by_name[name].kind != "conv" for name in plan.static):
+        return True
+    return Speedup(base, feeds, wanted.threads or usable_cores())(build(plan), aim=1.0) * _GAIN > 1
 
 
 def _sizes_known(graph: Graph) -> bool:

@@ -45,6 +45,7 @@ def choose_runtime(models: Sequence[Model], device: str = "cpu") -> tuple[str, s
 def simulated(model: Model) -> bool:
     """Whether PyTorch computes in floating point what the model has in integers, as it does convolutions in groups."""
     static = any(_options(entry).get("activations") == "static" for entry in model.provenance.history)
+    static = static and model.provenance.target is not None  # else only weights are integers, as those were not faster
     layers = (layer for layer in model.graph.layers() if layer.kind == "conv" and not is_one_product(layer))
     weights = (layer.parameters.get("weight") for layer in layers)
     return static and any(weight is not None and weight.form.startswith("int8") for weight in weights)

@@ -174,3 +174,31 @@ def test_patches_times_rows_are_the_convolution(data):
     expected = convolve(x, weight, None, stride, padding, dilation)
     product = rows.reshape(-1, in_rows(weight).shape[1]) @ in_rows(weight).t()
     torch.testing.assert_close(product.reshape(batch, -1, outputs).movedim(-1, 1), expected.flatten(2))
+
+
+class Shown(nn.Module):
+    """What reads a layer's output could work in place on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(4, 6, 3, padding=1), nn.Linear(6, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        return self.linear((y + 1.0).mean((2, 3))) * 2.0
+
+
+def test_values_that_are_looked_at_are_not_overwritten(tmp_path):
+    x = torch.randn(2, 4, 6, 6)
+    model = TorchModel.open(save_pt2(tmp_path / "m.pt2", Shown(), x))
+    conv, linear = model.graph.layers()
+    for layer in (conv, linear):
+        model.set_parameter(layer.name, "weight", form(layer.parameters["weight"].shape))
+    model.quantize_edges({conv.inputs[0]: EdgeGrid(GRIDS["signed"]), linear.inputs[0]: EdgeGrid(GRIDS["unsigned"])})
+    edges = [node.outputs[0] for node in model.graph.nodes]
+    values = next(model.observe([{model.graph.inputs[0].name: x.numpy()}], edges))
+    np.testing.assert_array_equal(values[model.graph.outputs[0]], values[linear.outputs[0]] * np.float32(2))
+    shifted = next(node for node in model.graph.nodes if node.inputs[0] == conv.outputs[0]).outputs[0]
+    np.testing.assert_array_equal(values[shifted], values[conv.outputs[0]] + np.float32(1))
+    model.save(tmp_path / "out.pt2")
+    assert any(name.endswith("_.Tensor") for name in operators(tmp_path / "out.pt2"))
