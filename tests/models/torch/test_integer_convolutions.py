@@ -154,6 +154,27 @@ def test_what_is_no_single_product_is_simulated(tmp_path, conv):
     np.testing.assert_array_equal(output(TorchModel.open(tmp_path / "out.pt2"), x), output(model, x))
 
 
+class Windows(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 6, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x).as_strided((2, 6, 3, 8), (384, 64, 8, 1))
+
+
+def test_what_reads_memory_itself_keeps_channels_first(tmp_path):
+    x = torch.randn(2, 4, 8, 8)
+    model = TorchModel.open(save_pt2(tmp_path / "m.pt2", Windows(), x, dynamic=False))
+    name, edge = next(model.graph.layers()).name, model.graph.inputs[0].name
+    model.set_parameter(name, "weight", form((6, 4, 3, 3)))
+    model.quantize_edges({edge: EdgeGrid(GRIDS["unsigned"])})
+    on_grid = torch.from_numpy(GRIDS["unsigned"].fake_quantize(x.numpy()))
+    bias = torch.from_numpy(model.parameter(name, "bias"))
+    expected = F.conv2d(on_grid, torch.from_numpy(model.parameter(name, "weight")), bias, padding=1)
+    np.testing.assert_allclose(output(model, x), expected[:, :, :3].numpy(), atol=1e-4)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_patches_times_rows_are_the_convolution(data):

@@ -67,14 +67,16 @@ def to_integers(
     target: the processor that they are for. Where it is not known to add the products of any 8-bit codes exactly, only weights
     with which every processor does are taken. observed: nodes whose values must not be overwritten by what reads them.
     """
-    if not any(_suited(program, node, target) for node in program.graph.nodes):
+    # Integer convolutions give images with channels last in memory, which operators on memory itself would misread.
+    images = all(node.target is not aten.as_strided.default for node in program.graph.nodes)
+    if not any(_suited(program, node, target, images) for node in program.graph.nodes):
         return program, records
     program = program.copy()
     said: dict[str, dict[str, Any]] = {}
     shared: dict[Any, fx.Node] = {}
     padded = target is not None and target.padded
     for node in list(program.graph.nodes):
-        layer = _suited(program, node, target)
+        layer = _suited(program, node, target, images)
         if layer is not None:
             said[node.name] = {"signed_activations": layer.signed} | ({"window": layer.window} if layer.window else {})
             _write(program, node, layer, padded, shared)
@@ -97,16 +99,16 @@ def from_integers(program: Program, layers: Iterable[dict[str, Any]]) -> None:
     program.prune()
 
 
-def _suited(program: Program, node: fx.Node, target: Target | None) -> _Layer | None:
-    """The layer that a node is, where it can be a product of integers for that target."""
-    layer = _fake_quantised(program, node)
+def _suited(program: Program, node: fx.Node, target: Target | None, images: bool) -> _Layer | None:
+    """The layer that a node is, where it can be a product of integers for that target. images: whether convolutions can."""
+    layer = _fake_quantised(program, node, images)
     if layer is None or not (target is not None and target.exact or _never_saturates(program, layer.codes)):
         return None
     return None if target is not None and target.padded and _fixed(layer.codes) else layer
 
 
-def _fake_quantised(program: Program, node: fx.Node) -> _Layer | None:
-    window = window_of(node)
+def _fake_quantised(program: Program, node: fx.Node, images: bool) -> _Layer | None:
+    window = window_of(node) if images else None
     if node.target is not aten.linear.default and window is None:
         return None
     x, weight, bias = (arguments(node)[name] for name in ("input", "weight", "bias"))
