@@ -54,11 +54,13 @@ def keep_what_gains(base: Model, plan: Plan, build: Build, sample: Feeds, wanted
         if set(left) != set(tried) and not _pays_in_torch(base, plan.without(left), build, one, wanted):
             left = dict.fromkeys(tried, REASON)
     if left and set(left) == set(tried):
-        slower = "not faster" if base.family == "onnx" else "and slower, as PyTorch decodes them at every run"
+        onnx = base.family == "onnx"
+        slower = "not faster" if onnx else "and slower, as PyTorch decodes them at every run"
+        advice = "" if onnx else "Write a .onnx (-o NAME.onnx): ONNX Runtime often gains where PyTorch does not. "
         warnings.warn(
             SpeedWarning(
                 "8-bit arithmetic was measured slower than the original here, so only the weights are stored in 8 bits: "
-                f"the file is smaller, {slower}. Force 8-bit arithmetic with --no-measure."
+                f"the file is smaller, {slower}. {advice}Force 8-bit arithmetic with --no-measure."
             ),
             stacklevel=3,
         )
