@@ -305,3 +305,12 @@ def test_sizes_that_the_user_states_are_those_it_is_traced_with(tmp_path: Path) 
         warnings.filterwarnings("ignore", message=".*fixed.*")
         crossed = to_torch(model)
     agree(model, crossed, {"x": np.random.default_rng(1).standard_normal((2, 3, 48, 64)).astype(np.float32)})
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_convolutions_without_a_bias(tmp_path: Path, axes: int) -> None:
+    convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1]
+    x = torch.randn(2, 3, *[6] * axes)
+    module = nn.Sequential(convolution(3, 8, 3, bias=False), convolution(8, 4, 1))
+    model = TorchModel.open(save_pt2(tmp_path / "m.pt2", module, x))
+    agree(model, to_onnx(model), {model.graph.inputs[0].name: x.numpy()})

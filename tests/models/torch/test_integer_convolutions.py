@@ -154,6 +154,20 @@ def test_what_is_no_single_product_is_simulated(tmp_path, conv):
     np.testing.assert_array_equal(output(TorchModel.open(tmp_path / "out.pt2"), x), output(model, x))
 
 
+def test_decomposed_programs_have_no_operators_in_place(tmp_path):
+    batch = torch.export.Dim("batch", max=64)
+    exported = torch.export.export(Image(nn.Conv2d(4, 6, 3)), (torch.randn(2, 4, 8, 8),), dynamic_shapes=({0: batch},))
+    torch.export.save(exported.run_decompositions(), tmp_path / "m.pt2")
+    model = TorchModel.open(tmp_path / "m.pt2")
+    name, edge = next(model.graph.layers()).name, model.graph.inputs[0].name
+    model.set_parameter(name, "weight", form((6, 4, 3, 3)))
+    model.quantize_edges({edge: EdgeGrid(GRIDS["unsigned"])})
+    model.save(tmp_path / "out.pt2")
+    assert "aten._int_mm.default" in operators(tmp_path / "out.pt2")
+    x = torch.randn(3, 4, 8, 8)
+    np.testing.assert_array_equal(output(TorchModel.open(tmp_path / "out.pt2"), x), output(model, x))
+
+
 class Windows(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from modelkit.core import passes, saturation
-from modelkit.core.forms import Dense, DynamicGrid, Grid, Sparse
+from modelkit.core.forms import Dense, DynamicGrid, Grid, Quantized, Sparse
 from modelkit.core.model import EdgeGrid
 from modelkit.models.opening import open_model
 from modelkit.models.torch.model import TorchModel
@@ -138,6 +138,20 @@ def test_activations_are_rounded_as_they_will_be(model):
     result = model.trained(module)
     assert set(result.grids) == set(model.grids)
     assert relative_difference(gives(module, feeds, model), outputs_of(result, feeds)) < 1e-6
+
+
+def test_an_output_on_a_grid_keeps_its_name(model):
+    feeds = {model.graph.inputs[0].name: np.random.default_rng(0).standard_normal((4, 32), dtype=np.float32)}
+    model.quantize_edges({model.graph.outputs[0]: EdgeGrid(Grid(0.1, 0, signed=True))})
+    assert relative_difference(gives(model.trainable(masked=False), feeds, model), outputs_of(model, feeds)) < 1e-6
+
+
+def test_a_bias_on_a_grid_without_steps_is_zero(model):
+    layer = next(model.graph.layers()).name
+    codes, scale = np.zeros(64, np.int32), np.zeros((64, 1), np.float32)  # the product of two tiny scales
+    model.set_parameter(layer, "bias", Quantized(codes, scale, 32))
+    values = model.trainable(masked=False)({model.graph.inputs[0].name: torch.randn(4, 32)})
+    assert all(value.isfinite().all() for value in values.values())
 
 
 def test_zeros_of_dense_weights_stay_where_asked(model):

@@ -50,6 +50,8 @@ def plain_products(program: Program) -> dict[str, str]:
     names = {}
     for node in list(program.graph.nodes):
         kind = kind_of(node)[0]
+        if node.target is torch.ops.aten.conv3d.default and arguments(node)["bias"] is None:
+            _as_convolution(node)
         weight = arguments(node).get("weight") if node.op == "call_function" and kind in ("linear", "conv", "embedding") else None
         if not isinstance(weight, fx.Node) or not constants.holds(weight):
             continue
@@ -70,6 +72,14 @@ def plain_products(program: Program) -> dict[str, str]:
         names[node.name] = name
     program.prune()
     return names
+
+
+def _as_convolution(node: fx.Node) -> None:
+    """The general operator: of conv3d without a bias, onnxscript 0.7 makes one of a wrong shape."""
+    values = arguments(node)
+    stride, padding, dilation = (values[name] for name in ("stride", "padding", "dilation"))
+    node.args = (values["input"], values["weight"], None, stride, padding, dilation, False, [0, 0, 0], values["groups"])
+    node.kwargs, node.target = {}, torch.ops.aten.convolution.default
 
 
 def _as_matmul(program: Program, node: fx.Node, weight: fx.Node) -> None:

@@ -22,7 +22,10 @@ _FRESH = (*_IN_PLACE, aten.div.Tensor, aten._int_mm.default)
 
 
 def reuse_memory(program: Program, observed: Container[str]) -> None:
-    """Change a lowered program. observed: names of the nodes whose values must stay as they are."""
+    """Change a lowered program. observed: names of the nodes whose values must stay as they are. (Programs that torch.export has
+    decomposed must have no such operators.)"""
+    if program.source.dialect != "TRAINING":
+        return
     for node in program.graph.nodes:
         if node.target in _IN_PLACE and _is_free(node.args[0], node, observed):
             node.target = _IN_PLACE[node.target]

@@ -8,7 +8,7 @@ gradient passed straight through (Bengio et al. 2013; Jacob et al. 2018).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,17 +30,17 @@ aten = torch.ops.aten
 class Trainable(nn.Module):
     """`program` reads each weight from one placeholder. forms: those of the weights by target (FQN). sites: the target of each
     place that has a form. trained: the targets that learn. masked: whether zeros of the others than sparse weights stay zero
-    too. edges: values to give besides the outputs.
+    too. outputs: what to call the program's. edges: values to give besides them.
 
     Parameters are kept in float32 whatever the weight's type, and cast where they are read.
     """
 
     def __init__(
         self, program: Program, forms: Mapping[str, WeightForm], sites: Mapping[Site, str], trained: Collection[str],
-        masked: bool, edges: Collection[str], device: str,
+        masked: bool, outputs: Sequence[str], edges: Collection[str], device: str,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.outputs = [node.name for node in program.user_outputs()]
+        self.outputs = list(outputs)
         self.edges = [name for name in edges if name not in self.outputs]
         self.sites = dict(sites)
         self.targets = sorted(set(trained))
@@ -55,7 +55,8 @@ class Trainable(nn.Module):
         for name in self._placeholders:
             value = program.value(program.nodes()[name]) if self._specs[name].target not in self._dtypes else None
             self.register_buffer(f"constant_{name}", None if value is None else value.detach())
-        self._graph = fx.GraphModule(program.source.graph_module, _training_graph(program, [*self.outputs, *self.edges], device))
+        wanted = [*(node.name for node in program.user_outputs()), *self.edges]
+        self._graph = fx.GraphModule(program.source.graph_module, _training_graph(program, wanted, device))
         self.to(device)
 
     @classmethod
@@ -78,7 +79,8 @@ class Trainable(nn.Module):
             if spec.target in lowered.tensors and lowered.tensors[spec.target].is_floating_point()
             and (spec.kind is InputKind.PARAMETER or spec.target in by_target)
         } | _owned_elsewhere(graph, lowered)  # fmt: skip
-        return cls(lowered, by_target, sites, trained, masked, edges, device)
+        outputs = [node.name for node in program.user_outputs()]  # where they are on grids, others give them in `lowered`
+        return cls(lowered, by_target, sites, trained, masked, outputs, edges, device)
 
     def forward(self, feeds: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The outputs and the edges asked for, by name. Raises KeyError for an input that is missing."""
@@ -174,7 +176,7 @@ class _QuantizedWeight(nn.Module):
 
     def codes(self) -> torch.Tensor:
         latent = self.latent if self.mask is None else self.latent * self.mask
-        steps = round_through(latent / self.scale)
+        steps = round_through(latent / torch.where(self.scale > 0, self.scale, 1.0))  # of a product of tiny grids it may be 0
         codes = torch.clamp(steps if self.zero is None else steps + self.zero, self.low, self.high)
         return _limited(codes) if self.paired else codes
 
