@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import __version__
-from .agreement import comparison_batches
+from .agreement import feeds_of
 from .analysis.synthetic import fixed_batch
+from .calibrate import calibration_batch
 from .core.errors import AccuracyWarning, ModelkitError
 from .core.forms import Array
 from .core.graph import Graph
@@ -209,8 +210,8 @@ def _digest(path: Path) -> str:
     return sha256([path]) if path.is_file() else ""
 
 
-def deliver(recovery: Recovery, data: Dataset, out: Path, seed: int) -> Model:
+def deliver(recovery: Recovery, data: Dataset, out: Path) -> Model:
     """Write the recovered model to `out`, in the format that it names, read back and checked."""
     model = into_family(recovery.model, family_of(out))
-    sample = comparison_batches(model, data, seed)[0]
+    sample = next(feeds_of(model, data, calibration_batch(model.graph)))
     return publish(model, out, sample, outputs_of(model, sample))

@@ -17,10 +17,13 @@ from modelkit.core.graph import Node, Shape
 
 def is_one_product(layer: Node) -> bool:
     """Whether all outputs of a layer read the same inputs, padded alike on both sides: PyTorch's integer layers are such."""
-    if layer.kind == "linear":
-        return True
-    padding = layer.attributes["padding"]
-    return _groups(layer) == 1 and not layer.attributes.get("transposed") and all(before == after for before, after in padding)
+    return layer.kind == "linear" or is_one_window(layer.attributes)
+
+
+def is_one_window(attributes: Mapping[str, Any]) -> bool:
+    """The same of a convolution with these attributes."""
+    even = all(before == after for before, after in attributes["padding"])
+    return attributes.get("groups", 1) == 1 and not attributes.get("transposed") and even
 
 
 def matrix(layer: Node, weight: Array) -> Array:

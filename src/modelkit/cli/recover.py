@@ -182,7 +182,7 @@ def command(
                         session.note(f"{checkpoint} holds what was learnt: go on with --resume")
                     raise
         with session.stage("writing and checking"):
-            published = deliver(recovery, samples, target, seed)
+            published = deliver(recovery, samples, target)
         checkpoint.unlink(missing_ok=True)
         session.report["output"] = describe(published, target)
         session.report["passes"] = [_record(student, published, recovery, wanted)]

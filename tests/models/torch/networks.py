@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from modelkit.core.forms import Quantized
+from modelkit.models.torch.model import TorchModel
 
 torch.set_num_threads(1)
 RNG = np.random.default_rng(0)
@@ -98,3 +99,17 @@ def random_form(
     zero = RNG.integers(low, high + 1, grid).astype(kind) if asymmetric else None
     scale = RNG.uniform(0.01, 0.05, grid).astype(np.float32)
     return Quantized(RNG.integers(low, high + 1, shape).astype(kind), scale, bits, zero, group_size, axis, dtype)
+
+
+def operators(path: Path) -> list[str]:
+    return [str(node.target) for node in torch.export.load(path).graph.nodes]
+
+
+def assert_same_layers(again: TorchModel, model: TorchModel) -> None:
+    """The same nodes, with the same forms and grids."""
+    assert again.forms().keys() == model.forms().keys() and again.grids == model.grids
+    for site, (form, activation) in model.forms().items():
+        other, mode = again.forms()[site]
+        np.testing.assert_array_equal(other.decode(), form.decode())
+        assert (str(other), mode) == (str(form), activation)
+    assert [node.name for node in again.graph.nodes] == [node.name for node in model.graph.nodes]

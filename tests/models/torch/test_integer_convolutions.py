@@ -16,7 +16,7 @@ from modelkit.core.forms import Grid, Quantized
 from modelkit.core.model import EdgeGrid
 from modelkit.models.torch.model import TorchModel
 from modelkit.models.torch.patches import in_rows, patch_steps
-from tests.models.torch.networks import save_pt2
+from tests.models.torch.networks import assert_same_layers, operators, save_pt2
 
 GRIDS = {"unsigned": Grid(0.031, 121), "signed": Grid(0.029, -7, signed=True), "zero": Grid(0.03, 128)}
 CASES = {  # input, and the convolution
@@ -88,10 +88,6 @@ def oracle(model: TorchModel, case: str, x: torch.Tensor, grid: Grid) -> np.ndar
     return torch.relu(y).flatten(1).numpy()
 
 
-def operators(path: Path) -> list[str]:
-    return [str(node.target) for node in torch.export.load(path).graph.nodes]
-
-
 @pytest.mark.parametrize("padded", [False, True], ids=["", "padded"])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("kind", GRIDS)
@@ -110,12 +106,7 @@ def test_the_number_is_that_of_the_definition(tmp_path, kind, case, padded):
         np.testing.assert_allclose(output(model, x[:1]), found[:1], rtol=1e-6)
 
     again = TorchModel.open(tmp_path / "out.pt2")
-    assert again.forms().keys() == model.forms().keys() and again.grids == model.grids
-    for site, (kept, activation) in model.forms().items():
-        other, mode = again.forms()[site]
-        np.testing.assert_array_equal(other.decode(), kept.decode())
-        assert (str(other), mode) == (str(kept), activation)
-    assert [node.name for node in again.graph.nodes] == [node.name for node in model.graph.nodes]
+    assert_same_layers(again, model)
     assert again.graph.nodes[0].attributes == model.graph.nodes[0].attributes
     np.testing.assert_array_equal(output(again, x), found)
     again.save(tmp_path / "again.pt2")

@@ -15,7 +15,7 @@ from modelkit.core.forms import DynamicGrid, Grid, Quantized
 from modelkit.core.model import EdgeGrid
 from modelkit.models.torch.model import TorchModel
 from modelkit.models.torch.stored import FILE
-from tests.models.torch.networks import Tied, save_pt2
+from tests.models.torch.networks import Tied, assert_same_layers, operators, save_pt2
 
 GRIDS = {
     "unsigned": Grid(0.031, 121),
@@ -71,10 +71,6 @@ def oracle(model: TorchModel, feeds: dict[str, np.ndarray], grid: Grid | None) -
     return on_grid @ weight.T.astype(np.float64) + (0 if bias is None else bias.astype(np.float64))
 
 
-def operators(path: Path) -> list[str]:
-    return [str(node.target) for node in torch.export.load(path).graph.nodes]
-
-
 @pytest.mark.parametrize("padded", [False, True], ids=["", "padded"])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("bias", BIASES)
@@ -95,12 +91,7 @@ def test_the_number_is_that_of_the_definition(tmp_path, kind, bias, shape, padde
         np.testing.assert_array_equal(output(model, {name: a[:1] for name, a in feeds.items()}).shape[0], 1)
 
     again = TorchModel.open(tmp_path / "out.pt2")
-    assert again.forms().keys() == model.forms().keys() and again.grids == model.grids
-    for site, (form, activation) in model.forms().items():
-        other, mode = again.forms()[site]
-        np.testing.assert_array_equal(other.decode(), form.decode())
-        assert (str(other), mode) == (str(form), activation)
-    assert [node.name for node in again.graph.nodes] == [node.name for node in model.graph.nodes]
+    assert_same_layers(again, model)
     np.testing.assert_array_equal(output(again, feeds), found)
     again.save(tmp_path / "again.pt2")
     assert operators(tmp_path / "again.pt2") == operators(tmp_path / "out.pt2")

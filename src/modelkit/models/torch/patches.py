@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from ...analysis.products import is_one_window
 from .operators import attributes_of, base_name
 from .program import Program, arguments
 
@@ -29,11 +30,9 @@ def window_of(node: fx.Node) -> Window | None:
     values = arguments(node)
     x, weight = (values[name].meta["val"] for name in ("input", "weight"))
     found = attributes_of("conv", node, values)
-    padding = [list(pair) for pair in found["padding"]]
-    even = all(before == after for before, after in padding)  # as the operators have it that take numbers
-    if x.dim() != weight.dim() or x.dim() - 2 not in CONVOLUTIONS or found["groups"] != 1 or found["transposed"] or not even:
+    if x.dim() != weight.dim() or x.dim() - 2 not in CONVOLUTIONS or not is_one_window(found):
         return None
-    stride, dilation = list(found["stride"]), list(found["dilation"])
+    padding, stride, dilation = [list(pair) for pair in found["padding"]], list(found["stride"]), list(found["dilation"])
     return {"kernel": list(weight.shape[2:]), "stride": stride, "dilation": dilation, "padding": padding}
 
 
